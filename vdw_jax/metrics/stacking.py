@@ -1,0 +1,219 @@
+"""Whether two slabs are stacked alike.
+
+Two slabs have the same stacking if an isometry carries one onto the other: lattice translations, the
+rotations and mirrors of the in-plane lattice, and turning the whole stack over. All of them keep the
+energy, so what is left is the registry: which atoms lie over which. For 1x1 cells of hexagonal layers
+whose atoms sit on the three high-symmetry sites, the sites themselves give a label.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from numpy.typing import NDArray
+from pymatgen.core import Element
+from scipy.optimize import linear_sum_assignment
+
+from vdw_jax.metrics.layers import height_groups
+
+DEFAULT_TOLERANCE_ANGSTROM = 0.5
+"""Half of what separates two of the six stackings: 1.1 Angstrom an atom, the shift shared by both layers."""
+
+MAX_LENGTH_RATIO = 1.15
+MAX_ANGLE_DIFFERENCE_DEGREES = 10.0
+
+Slab = tuple[NDArray, NDArray, NDArray]
+"""Atomic numbers [n] int, positions [n, 3] and cell [3, 3] rows in Angstrom; c is not read."""
+
+
+def same_registry(a: Slab, b: Slab, tol: float = DEFAULT_TOLERANCE_ANGSTROM) -> bool:
+    """Whether two slabs have the same species along z and the same stacking.
+
+    Tried are both directions of b, every choice of its lattice vectors that resembles a's (within 15 %
+    in length after scaling to equal area, 10 degrees in angle; 12 for hexagonal lattices), and every
+    translation that lays an atom of b on its counterpart in a, refined by the mean of what is left.
+    Heights matter only through their order.
+
+    Args:
+      a: atomic numbers [n], positions [n, 3], cell [3, 3]; Angstrom, normal along z.
+      b: as a; lattice constants may differ, fractional differences are measured on a's lattice.
+      tol: largest in-plane displacement of an atom, Angstrom.
+
+    Returns:
+      False also where a cell is degenerate or a value is not finite.
+    """
+    displacement = registry_displacement(a, b)
+    return displacement is not None and displacement <= tol
+
+
+def registry_displacement(a: Slab, b: Slab) -> float | None:
+    """Largest in-plane displacement of an atom between two slabs laid on each other as well as can be.
+
+    Args:
+      a: as in `same_registry`.
+      b: as in `same_registry`.
+
+    Returns:
+      Angstrom, on a's lattice; None where the species along z differ, the cells do not resemble each
+      other, or a value is not finite.
+    """
+    prepared_a, prepared_b = _in_plane(a), _in_plane(b)
+    if prepared_a is None or prepared_b is None or len(prepared_a[1]) != len(prepared_b[1]):
+        return None
+    plane_a, fractional_a = prepared_a
+    plane_b, fractional_b = prepared_b
+    groups_a = height_groups(a[0], a[1])
+    slots_a = _slots(np.asarray(a[0]), groups_a)
+    groups_b = height_groups(b[0], b[1])
+    changes = _similar_bases(plane_a, plane_b)
+    best = None
+    for groups in (groups_b, groups_b[::-1]):
+        slots_b = _slots(np.asarray(b[0]), groups)
+        if [number for number, _ in slots_a] != [number for number, _ in slots_b]:
+            continue
+        for change in changes:
+            turned = fractional_b @ np.linalg.inv(change)
+            displacement = _best_translation(plane_a, fractional_a, turned, slots_a, slots_b)
+            best = displacement if best is None else min(best, displacement)
+    return best
+
+
+def _in_plane(slab: Slab) -> tuple[NDArray, NDArray] | None:
+    """Reduced in-plane lattice [2, 2] with an angle of 90 degrees or more, and fractional positions [n, 2]."""
+    positions, cell = np.asarray(slab[1], dtype=float), np.asarray(slab[2], dtype=float)
+    if len(positions) == 0 or not (np.isfinite(positions).all() and np.isfinite(cell).all()):
+        return None
+    short, long = cell[0, :2], cell[1, :2]
+    area = abs(short[0] * long[1] - short[1] * long[0])
+    if area < 1e-3:
+        return None
+    for _ in range(100):  # Lagrange and Gauss: ends long before
+        if short @ short > long @ long:
+            short, long = long, short
+        steps = np.round((short @ long) / (short @ short))
+        if steps == 0:
+            break
+        long = long - steps * short
+    if short @ long > 0:
+        long = long - short
+    plane = np.array([short, long])
+    return plane, positions[:, :2] @ np.linalg.inv(plane)
+
+
+def _similar_bases(plane_a: NDArray, plane_b: NDArray) -> list[NDArray]:
+    """Integer matrices [2, 2] whose product with b's lattice resembles a's, rotated or mirrored."""
+    lengths_a, angle_a = _shape(plane_a)
+    changes = []
+    for entries in itertools.product((-1, 0, 1), repeat=4):
+        change = np.array(entries).reshape(2, 2)
+        if abs(change[0, 0] * change[1, 1] - change[0, 1] * change[1, 0]) != 1:
+            continue
+        lengths_b, angle_b = _shape(change @ plane_b)
+        stretch = np.abs(np.log(lengths_b / lengths_a)).max()
+        if stretch <= np.log(MAX_LENGTH_RATIO) and abs(angle_b - angle_a) <= MAX_ANGLE_DIFFERENCE_DEGREES:
+            changes.append(change)
+    return changes
+
+
+def _shape(plane: NDArray) -> tuple[NDArray, float]:
+    """Lengths [2] of the lattice vectors at unit area, and the angle between them in degrees."""
+    lengths = np.linalg.norm(plane, axis=1)
+    cosine = float(plane[0] @ plane[1] / lengths.prod())
+    angle = float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+    return lengths / np.sqrt(abs(np.linalg.det(plane))), angle
+
+
+def _slots(numbers: NDArray, groups: list[list[int]]) -> list[tuple[tuple[int, int], list[int]]]:
+    """Atoms that may stand for one another: the same plane and the same element."""
+    slots: dict[tuple[int, int], list[int]] = {}
+    for plane, group in enumerate(groups):
+        for atom in group:
+            slots.setdefault((plane, int(numbers[atom])), []).append(atom)
+    return [((plane, number * 1000 + len(atoms)), atoms) for (plane, number), atoms in slots.items()]
+
+
+def _best_translation(
+    plane: NDArray, first: NDArray, second: NDArray, slots_a: list, slots_b: list
+) -> float:
+    """Smallest over the translations of the largest displacement, Angstrom; positions fractional [n, 2]."""
+    best = np.inf
+    for (_, atoms_a), (_, atoms_b) in zip(slots_a, slots_b, strict=True):
+        for atom_b in atoms_b:
+            shift = first[atoms_a[0]] - second[atom_b]
+            for _ in range(2):  # as laid on this atom, then moved by the mean of what is left
+                residual = _residual(plane, first, second + shift, slots_a, slots_b)
+                best = min(best, float(np.linalg.norm(residual @ plane, axis=1).max()))
+                shift = shift + residual.mean(0)
+    return best
+
+
+def _residual(plane: NDArray, first: NDArray, second: NDArray, slots_a: list, slots_b: list) -> NDArray:
+    """Fractional displacements [n, 2] from b to a, to the nearest image, atoms of a slot paired at best."""
+    pieces = []
+    for (_, atoms_a), (_, atoms_b) in zip(slots_a, slots_b, strict=True):
+        offsets = first[atoms_a][:, None] - second[atoms_b][None]
+        offsets = _nearest(plane, offsets)
+        if len(atoms_a) == 1:
+            pieces.append(offsets[0])
+            continue
+        rows, columns = linear_sum_assignment(((offsets @ plane) ** 2).sum(-1))
+        pieces.append(offsets[rows, columns])
+    return np.concatenate(pieces)
+
+
+_NEAR_IMAGES = np.array(list(itertools.product((-1, 0, 1), repeat=2)))
+
+
+def _nearest(plane: NDArray, offsets: NDArray) -> NDArray:
+    """Fractional offsets [..., 2] to the nearest image; exact for a reduced lattice."""
+    candidates = (offsets - np.round(offsets))[..., None, :] + _NEAR_IMAGES
+    chosen = ((candidates @ plane) ** 2).sum(-1).argmin(-1)
+    return np.take_along_axis(candidates, chosen[..., None, None], axis=-2)[..., 0, :]
+
+
+def stacking_signature(slab: Slab, tol: float = DEFAULT_TOLERANCE_ANGSTROM) -> str | None:
+    """A label that slabs with the same species and stacking share: `SGaGaSSeInInSe ABBABCCB`.
+
+    First the species along z, then for each atom the site it sits on: the first site that occurs is A,
+    the next B, the next C, so that translations and the lattice's symmetries leave the label alone. Of
+    the two directions the one whose label sorts first is taken.
+
+    Args:
+      slab: atomic numbers [n], positions [n, 3], cell [3, 3]; Angstrom, normal along z.
+      tol: largest in-plane distance of an atom from its site, Angstrom.
+
+    Returns:
+      None where the in-plane lattice is not hexagonal (15 %, 10 degrees) or an atom sits off the sites.
+    """
+    prepared = _in_plane(slab)
+    if prepared is None:
+        return None
+    plane, fractional = prepared
+    lengths, angle = _shape(plane)
+    if lengths[1] / lengths[0] > MAX_LENGTH_RATIO or abs(angle - 120.0) > MAX_ANGLE_DIFFERENCE_DEGREES:
+        return None
+    sites = np.array([[0, 0], [1, 2], [2, 1]]) / 3
+    best, labels = np.inf, np.zeros(len(fractional), dtype=int)
+    for reference in fractional:
+        shift = -reference
+        for _ in range(2):
+            offsets = _nearest(plane, sites - (fractional + shift)[:, None])
+            distances = np.linalg.norm(offsets @ plane, axis=-1)
+            found = distances.argmin(-1)
+            worst = float(distances.min(-1).max())
+            if worst < best:
+                best, labels = worst, found
+            shift = shift + offsets[np.arange(len(found)), found].mean(0)
+    if best > tol:
+        return None
+    numbers = np.asarray(slab[0])
+    groups = height_groups(numbers, slab[1])
+    return min(_label(numbers, labels, order) for order in (groups, groups[::-1]))
+
+
+def _label(numbers: NDArray, sites: NDArray, groups: list[list[int]]) -> str:
+    letters: dict[int, str] = {}
+    order = [atom for group in groups for atom in group]
+    written = "".join(letters.setdefault(int(sites[atom]), "ABC"[len(letters)]) for atom in order)
+    return "".join(Element.from_Z(int(numbers[atom])).symbol for atom in order) + " " + written
