@@ -16,7 +16,7 @@ _CLOSING = {"(": ")", "[": "]"}
 _ELECTRONEGATIVITY = dict(
     zip(
         "H Li Be B C N O F Na Mg Al Si P S Cl K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Rb Sr Y Zr Nb "
-        "Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Cs Ba La Ce Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi".split(),
+        "Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Cs Ba La Ce Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi".split(),  # noqa: SIM905
         (
             2.20, 0.98, 1.57, 2.04, 2.55, 3.04, 3.44, 3.98, 0.93, 1.31, 1.61, 1.90, 2.19, 2.58, 3.16, 0.82, 1.00,
             1.36, 1.54, 1.63, 1.66, 1.55, 1.83, 1.88, 1.91, 1.90, 1.65, 1.81, 2.01, 2.18, 2.55, 2.96, 0.82, 0.95,
@@ -91,7 +91,7 @@ def parse_formula(formula: str) -> dict[int, int]:
 
 
 def formula_string(counts: Mapping[int, int]) -> str:
-    """Write counts as a reduced formula, most electropositive element first ("GaInSSe2" has In before Ga).
+    """Write counts as a reduced formula, most electropositive element first: GaInSSe2 gives "InGaSe2S".
 
     Ties go by symbol. Same rule as pymatgen's reduced formula for what it does not treat specially
     (diatomic gases, polyanions).
