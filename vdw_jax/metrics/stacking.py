@@ -26,6 +26,9 @@ MAX_ANGLE_DIFFERENCE_DEGREES = 10.0
 Slab = tuple[NDArray, NDArray, NDArray]
 """Atomic numbers [n] int, positions [n, 3] and cell [3, 3] rows in Angstrom; c is not read."""
 
+Slots = list[tuple[tuple[int, int, int], list[int]]]
+"""Plane, element and number of atoms that may stand for one another, with their places."""
+
 
 def same_registry(a: Slab, b: Slab, tol: float = DEFAULT_TOLERANCE_ANGSTROM) -> bool:
     """Whether two slabs have the same species along z and the same stacking.
@@ -70,7 +73,7 @@ def registry_displacement(a: Slab, b: Slab) -> float | None:
     best = None
     for groups in (groups_b, groups_b[::-1]):
         slots_b = _slots(np.asarray(b[0]), groups)
-        if [number for number, _ in slots_a] != [number for number, _ in slots_b]:
+        if [key for key, _ in slots_a] != [key for key, _ in slots_b]:
             continue
         for change in changes:
             turned = fractional_b @ np.linalg.inv(change)
@@ -124,42 +127,45 @@ def _shape(plane: NDArray) -> tuple[NDArray, float]:
     return lengths / np.sqrt(abs(np.linalg.det(plane))), angle
 
 
-def _slots(numbers: NDArray, groups: list[list[int]]) -> list[tuple[tuple[int, int], list[int]]]:
-    """Atoms that may stand for one another: the same plane and the same element."""
+def _slots(numbers: NDArray, groups: list[list[int]]) -> Slots:
+    """Atoms that may stand for one another, by plane and element; the key ends with how many they are."""
     slots: dict[tuple[int, int], list[int]] = {}
     for plane, group in enumerate(groups):
         for atom in group:
             slots.setdefault((plane, int(numbers[atom])), []).append(atom)
-    return [((plane, number * 1000 + len(atoms)), atoms) for (plane, number), atoms in slots.items()]
+    return [((*key, len(atoms)), atoms) for key, atoms in slots.items()]
 
 
 def _best_translation(
-    plane: NDArray, first: NDArray, second: NDArray, slots_a: list, slots_b: list
+    plane: NDArray, first: NDArray, second: NDArray, slots_a: Slots, slots_b: Slots
 ) -> float:
     """Smallest over the translations of the largest displacement, Angstrom; positions fractional [n, 2]."""
-    best = np.inf
+    starts, orders = [], []
     for (_, atoms_a), (_, atoms_b) in zip(slots_a, slots_b, strict=True):
         for atom_b in atoms_b:
-            shift = first[atoms_a[0]] - second[atom_b]
-            for _ in range(2):  # as laid on this atom, then moved by the mean of what is left
-                residual = _residual(plane, first, second + shift, slots_a, slots_b)
-                best = min(best, float(np.linalg.norm(residual @ plane, axis=1).max()))
-                shift = shift + residual.mean(0)
+            start = first[atoms_a[0]] - second[atom_b]
+            starts.append(start)
+            orders.append(_paired(plane, first, second + start, slots_a, slots_b))
+    targets = first[[atom for _, atoms in slots_a for atom in atoms]]
+    moved, shifts, best = second[np.array(orders)], np.array(starts), np.inf
+    for _ in range(2):  # as laid on one atom, then moved by the mean of what is left
+        residual = _nearest(plane, targets - moved - shifts[:, None])
+        best = min(best, float(np.linalg.norm(residual @ plane, axis=-1).max(-1).min()))
+        shifts = shifts + residual.mean(1)
     return best
 
 
-def _residual(plane: NDArray, first: NDArray, second: NDArray, slots_a: list, slots_b: list) -> NDArray:
-    """Fractional displacements [n, 2] from b to a, to the nearest image, atoms of a slot paired at best."""
-    pieces = []
+def _paired(plane: NDArray, first: NDArray, second: NDArray, slots_a: Slots, slots_b: Slots) -> list[int]:
+    """Atoms of b in the order of a's; those of one slot are paired for the least squared displacement."""
+    order: list[int] = []
     for (_, atoms_a), (_, atoms_b) in zip(slots_a, slots_b, strict=True):
-        offsets = first[atoms_a][:, None] - second[atoms_b][None]
-        offsets = _nearest(plane, offsets)
         if len(atoms_a) == 1:
-            pieces.append(offsets[0])
+            order += atoms_b
             continue
-        rows, columns = linear_sum_assignment(((offsets @ plane) ** 2).sum(-1))
-        pieces.append(offsets[rows, columns])
-    return np.concatenate(pieces)
+        offsets = _nearest(plane, first[atoms_a][:, None] - second[atoms_b][None])
+        _, columns = linear_sum_assignment(((offsets @ plane) ** 2).sum(-1))
+        order += [atoms_b[column] for column in columns]
+    return order
 
 
 _NEAR_IMAGES = np.array(list(itertools.product((-1, 0, 1), repeat=2)))
@@ -213,7 +219,7 @@ def stacking_signature(slab: Slab, tol: float = DEFAULT_TOLERANCE_ANGSTROM) -> s
 
 
 def _label(numbers: NDArray, sites: NDArray, groups: list[list[int]]) -> str:
-    letters: dict[int, str] = {}
     order = [atom for group in groups for atom in group]
-    written = "".join(letters.setdefault(int(sites[atom]), "ABC"[len(letters)]) for atom in order)
-    return "".join(Element.from_Z(int(numbers[atom])).symbol for atom in order) + " " + written
+    letters = dict(zip(dict.fromkeys(sites[order].tolist()), "ABC", strict=False))
+    species = "".join(Element.from_Z(int(numbers[atom])).symbol for atom in order)
+    return species + " " + "".join(letters[int(sites[atom])] for atom in order)
