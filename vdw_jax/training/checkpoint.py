@@ -1,0 +1,308 @@
+"""Training state on disk: the last few steps and the best one, each written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+State = TypeVar("State")
+
+_LOG = logging.getLogger(__name__)
+_METRIC = "validation"
+_ASIDE = ".corrupt"
+
+
+class CheckpointError(RuntimeError):
+    """There are checkpoints, and not one of them can be restored into the given template."""
+
+
+def write_json_atomic(path: str | os.PathLike[str], value: Any) -> None:
+    """Writes `value` as JSON; a reader sees the old file or the new one, never a part."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with scratch.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=2)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.replace(path)
+
+
+class Checkpoints:
+    """Checkpoints of one run, in directories named by step.
+
+    A save returns when everything is on disk, under a temporary name until then: a process killed
+    while it saves leaves the earlier checkpoints as they were. A step that cannot be read all the
+    same is passed over and renamed `<step>.corrupt`. State is stored leaf by leaf under its path
+    in the pytree, so any pytree of arrays, numbers and PRNG keys will do.
+
+    Args:
+      directory: made if missing, unless `read_only`.
+      keep: how many of the latest steps stay; the best one stays besides.
+      config: written beside the steps as `config.json`, if given.
+      read_only: never changes the directory; for looking into a run that may still be training.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        keep: int = 2,
+        config: Mapping[str, Any] | None = None,
+        read_only: bool = False,
+    ) -> None:
+        if keep < 1:
+            raise ValueError(f"keep must be at least 1, got {keep}")
+        self.directory = Path(directory).absolute()
+        self._read_only = read_only
+        if read_only and not self.directory.is_dir():
+            raise FileNotFoundError(f"no checkpoints at {self.directory}")
+        is_writer = not read_only and jax.process_index() == 0
+        if is_writer:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            _set_unreadable_aside(self.directory)
+            if config is not None:
+                write_json_atomic(self.directory / "config.json", dict(config))
+        self._manager = ocp.CheckpointManager(
+            self.directory,
+            options=ocp.CheckpointManagerOptions(
+                best_fn=_validation,
+                best_mode="min",
+                preservation_policy=preservation_policy.AnyPreservationPolicy(
+                    [
+                        preservation_policy.LatestN(keep),
+                        preservation_policy.BestN(
+                            get_metric_fn=_validation,
+                            reverse=True,
+                            n=1,
+                            keep_checkpoints_without_metrics=False,
+                        ),
+                    ]
+                ),
+                create=not read_only,
+                cleanup_tmp_directories=not read_only,
+                enable_async_checkpointing=False,
+            ),
+        )
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps on disk, rising."""
+        return sorted(self._manager.all_steps())
+
+    @property
+    def best_step(self) -> int | None:
+        """The step with the lowest validation figure, the earlier of two equals; None if none has one."""
+        ranked = self._ranked()
+        return ranked[0] if ranked else None
+
+    def save(self, step: int, state: Any, metric: float | None = None) -> bool:
+        """Saves `state` as `step` and removes what need not be kept.
+
+        Args:
+          step: must be above every step on disk, or equal to the last one: that one is kept as it is.
+          state: pytree of arrays (sharded or not), numbers and PRNG keys.
+          metric: validation figure, lower is better; None or not finite: no candidate for the best.
+
+        Returns:
+          Whether anything was written.
+
+        Raises:
+          ValueError: a later step is on disk already.
+        """
+        if self._read_only:
+            raise ValueError(f"{self.directory} was opened read-only")
+        last = self.steps[-1] if self.steps else None
+        if last is not None and step < last:
+            raise ValueError(f"cannot save step {step}: {self.directory} already holds step {last}")
+        if last == step:
+            return False
+        figure = None if metric is None or not math.isfinite(metric) else float(metric)
+        leaves = {name: _to_storable(leaf) for name, leaf in _leaves_by_path(state).items()}
+        return bool(
+            self._manager.save(
+                step,
+                args=ocp.args.StandardSave(leaves),
+                metrics=None if figure is None else {_METRIC: figure},
+                force=True,
+            )
+        )
+
+    def restore_latest(self, template: State) -> tuple[State, int] | None:
+        """The state of the last readable step and that step; None where nothing was ever saved.
+
+        Args:
+          template: pytree of arrays or `jax.ShapeDtypeStruct`; the result has its structure, shapes,
+            dtypes and shardings, whatever the sharding was when saved.
+
+        Raises:
+          CheckpointError: there are steps, and none fits the template or can be read.
+        """
+        return self._restore_first(self.steps[::-1], template)
+
+    def restore_best(self, template: State) -> tuple[State, int] | None:
+        """As `restore_latest`, for the step with the lowest validation figure."""
+        return self._restore_first(self._ranked(), template)
+
+    def close(self) -> None:
+        """Waits for what is unfinished and lets go of the directory."""
+        self._manager.close()
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ranked(self) -> list[int]:
+        figures = [(self._manager.metrics(step), step) for step in self.steps]
+        return [step for _, step in sorted((figure[_METRIC], step) for figure, step in figures if figure)]
+
+    def _restore_first(self, steps: list[int], template: State) -> tuple[State, int] | None:
+        failed: dict[int, Exception] = {}
+        for step in steps:
+            try:
+                state = self._restore(step, template)
+            except Exception as error:  # orbax and tensorstore raise many kinds on damaged files
+                _LOG.warning("checkpoint %s/%d cannot be restored: %s", self.directory, step, error)
+                failed[step] = error
+                continue
+            self._set_aside(list(failed))
+            return state, step
+        if failed:
+            reasons = "\n".join(f"  step {step}: {error}" for step, error in failed.items())
+            raise CheckpointError(
+                f"no checkpoint in {self.directory} can be restored:\n{reasons}"
+            ) from next(iter(failed.values()))
+        return None
+
+    def _restore(self, step: int, template: State) -> State:
+        named = _leaves_by_path(template)
+        abstract = {name: _to_abstract(leaf) for name, leaf in named.items()}
+        stored = _stored_shapes(self._manager, step)
+        if stored is not None:
+            _check_against(stored, abstract)
+        restored = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+        leaves = [_from_storable(restored[name], leaf) for name, leaf in named.items()]
+        return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+    def _set_aside(self, steps: list[int]) -> None:
+        if self._read_only or not steps:
+            return
+        if jax.process_index() == 0:
+            for step in steps:
+                _rename_aside(self.directory / str(step))
+        self._manager.reload()
+
+
+def _validation(metrics: Mapping[str, float]) -> float:
+    return metrics[_METRIC]
+
+
+def _leaves_by_path(tree: Any) -> dict[str, Any]:
+    named = {
+        jax.tree_util.keystr(path, simple=True, separator="."): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+    if len(named) != len(jax.tree.leaves(tree)):
+        raise ValueError("two leaves of the state have the same path")
+    return named
+
+
+def _is_typed_key(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _to_storable(leaf: Any) -> Any:
+    if _is_typed_key(leaf):
+        return jax.random.key_data(leaf)
+    return leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+
+
+def _to_abstract(leaf: Any) -> Any:
+    if _is_typed_key(leaf):
+        leaf = jax.eval_shape(jax.random.key_data, leaf)
+    if isinstance(leaf, jax.Array):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+    return np.asarray(leaf)
+
+
+def _from_storable(value: Any, like: Any) -> Any:
+    if _is_typed_key(like):
+        return jax.random.wrap_key_data(value, impl=_key_implementation(like))
+    if isinstance(like, bool | int | float | complex):
+        return type(like)(value.item())
+    return value
+
+
+def _key_implementation(like: Any) -> str:
+    names: list[str] = []
+    # Traced, for key_impl does not take an abstract key as it is.
+    jax.eval_shape(lambda key: names.append(str(jax.random.key_impl(key))), like)
+    return names[0]
+
+
+def _stored_shapes(manager: ocp.CheckpointManager, step: int) -> dict[str, tuple[int, ...]] | None:
+    metadata = manager.item_metadata(step)
+    tree = getattr(metadata, "tree", metadata)
+    if not isinstance(tree, Mapping):
+        return None
+    return {name: tuple(leaf.shape) for name, leaf in tree.items()}
+
+
+def _check_against(stored: Mapping[str, tuple[int, ...]], wanted: Mapping[str, Any]) -> None:
+    missing, extra = wanted.keys() - stored.keys(), stored.keys() - wanted.keys()
+    reshaped = [n for n in wanted.keys() & stored.keys() if tuple(wanted[n].shape) != stored[n]]
+    problems = []
+    if missing:
+        problems.append(f"not in the checkpoint: {_some(missing)}")
+    if extra:
+        problems.append(f"not in the template: {_some(extra)}")
+    if reshaped:
+        problems.append(f"of another shape: {_some(f'{n} {stored[n]}' for n in reshaped)}")
+    if problems:
+        raise ValueError("state does not fit the template; " + "; ".join(problems))
+
+
+def _some(names: Any, most: int = 4) -> str:
+    names = sorted(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _set_unreadable_aside(directory: Path) -> None:
+    """Renames steps whose metadata is broken: the manager would not even start on them."""
+    for path in directory.iterdir():
+        if not (path.name.isdigit() and path.is_dir()):
+            continue
+        try:
+            json.loads((path / "_CHECKPOINT_METADATA").read_text())
+            figures = path / "metrics" / "metrics"
+            if figures.exists():
+                float(json.loads(figures.read_text())[_METRIC])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            _LOG.warning("checkpoint %s is damaged: %s", path, error)
+            _rename_aside(path)
+
+
+def _rename_aside(path: Path) -> None:
+    target = path.with_name(path.name + _ASIDE)
+    number = 1
+    while target.exists():
+        target = path.with_name(f"{path.name}{_ASIDE}{number}")
+        number += 1
+    path.rename(target)
