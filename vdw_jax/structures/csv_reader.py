@@ -1,7 +1,8 @@
 """Data sets in CDVAE's CSV format: one crystal a row, with its CIF in a column.
 
-Every column of numbers is a scalar, every other column metadata; `material_id` gives the ids, and columns whose
-name begins with "cif" are not kept. The cell and the choice of atoms stay as written (no Niggli reduction).
+Every column of numbers is a scalar, every other column metadata; `material_id` gives the ids, and columns
+whose name begins with "cif" are not kept. The cell and the choice of atoms stay as written (no Niggli
+reduction).
 """
 
 from __future__ import annotations
@@ -144,7 +145,9 @@ def _assemble(good: list[_Row], properties: list[str], texts: list[str]) -> Crys
         positions=positions,
         cell=cell,
         periodicity=BULK,
-        scalars={name: np.array([r.scalars[i] for r in good], np.float32) for i, name in enumerate(properties)},
+        scalars={
+            name: np.array([r.scalars[i] for r in good], np.float32) for i, name in enumerate(properties)
+        },
         metadata={name: np.array([r.texts[i] for r in good], np.str_) for i, name in enumerate(texts)},
     )
 

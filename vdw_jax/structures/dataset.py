@@ -107,7 +107,10 @@ class CrystalDataset:
         if chosen.size == 0:
             chosen = chosen.astype(int)
         return CrystalDataset(
-            *(getattr(self, name)[chosen] for name in _ARRAYS),
+            ids=self.ids[chosen],
+            atomic_numbers=self.atomic_numbers[chosen],
+            positions=self.positions[chosen],
+            cell=self.cell[chosen],
             periodicity=self.periodicity,
             scalars={name: values[chosen] for name, values in self.scalars.items()},
             metadata={name: values[chosen] for name, values in self.metadata.items()},
@@ -157,10 +160,15 @@ class CrystalDataset:
             with np.load(path, allow_pickle=False) as archive:
                 flat = {name: archive[name] for name in archive.files}
             return cls(
-                *(flat[name] for name in _ARRAYS),
+                ids=flat["ids"],
+                atomic_numbers=flat["atomic_numbers"],
+                positions=flat["positions"],
+                cell=flat["cell"],
                 periodicity=_periodicity(flat["periodicity"]),
                 scalars={k.removeprefix("scalars/"): v for k, v in flat.items() if k.startswith("scalars/")},
-                metadata={k.removeprefix("metadata/"): v for k, v in flat.items() if k.startswith("metadata/")},
+                metadata={
+                    k.removeprefix("metadata/"): v for k, v in flat.items() if k.startswith("metadata/")
+                },
             )
         except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise DataError(f"{os.fspath(path)}: not a saved data set: {error}") from error

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from vdw_jax.types import NUM_ELEMENTS
 
-SYMBOLS: tuple[str, ...] = tuple(
-    (
-        "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr "
-        "Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb "
-        "Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm"
-    ).split()  # noqa: SIM905
+_SYMBOL_TEXT = (
+    "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr "
+    "Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb "
+    "Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm"
 )
+SYMBOLS: tuple[str, ...] = tuple(_SYMBOL_TEXT.split())
 """H to Fm; `SYMBOLS[z - 1]` is the symbol of atomic number `z`."""
 
 assert len(SYMBOLS) == NUM_ELEMENTS
@@ -68,8 +67,9 @@ UFF_DISTANCE_ANGSTROM: dict[str, float] = {
     "Se": 4.205,
     "Te": 4.470,
 }
-"""Van der Waals distance x_i of the Universal Force Field, where a like pair's energy is lowest: Rappe, Casewit,
-Colwell, Goddard and Skiff, J. Am. Chem. Soc. 114, 10024 (1992), Table 1 (Al3, Ga3+3, In3+3, S_3+2, Se3+2, Te3+2)."""
+"""Van der Waals distance x_i of the Universal Force Field, where a like pair's energy is lowest: Rappe,
+Casewit, Colwell, Goddard and Skiff, J. Am. Chem. Soc. 114, 10024 (1992), Table 1 (Al3, Ga3+3, In3+3, S_3+2,
+Se3+2, Te3+2)."""
 
 UFF_WELL_DEPTH_KCAL_PER_MOL: dict[str, float] = {
     "Al": 0.505,

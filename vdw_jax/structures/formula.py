@@ -10,18 +10,24 @@ from collections.abc import Mapping
 from vdw_jax.structures.elements import ATOMIC_NUMBERS, SYMBOLS
 from vdw_jax.structures.errors import FormulaError
 
-_TOKEN = re.compile(r"(?P<element>[A-Z][a-z]?)|(?P<open>[(\[])|(?P<close>[)\]])|(?P<number>\d+(?:\.\d+)?|\.\d+)")
+_TOKEN = re.compile(
+    r"(?P<element>[A-Z][a-z]?)|(?P<open>[(\[])|(?P<close>[)\]])|(?P<number>\d+(?:\.\d+)?|\.\d+)"
+)
 _CLOSING = {"(": ")", "[": "]"}
 
+_ELECTRONEGATIVE = (
+    "H Li Be B C N O F Na Mg Al Si P S Cl K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Rb Sr Y Zr Nb "
+    "Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Cs Ba La Ce Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi"
+)
 _ELECTRONEGATIVITY = dict(
     zip(
-        "H Li Be B C N O F Na Mg Al Si P S Cl K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Rb Sr Y Zr Nb "
-        "Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Cs Ba La Ce Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi".split(),  # noqa: SIM905
+        _ELECTRONEGATIVE.split(),
         (
-            2.20, 0.98, 1.57, 2.04, 2.55, 3.04, 3.44, 3.98, 0.93, 1.31, 1.61, 1.90, 2.19, 2.58, 3.16, 0.82, 1.00,
-            1.36, 1.54, 1.63, 1.66, 1.55, 1.83, 1.88, 1.91, 1.90, 1.65, 1.81, 2.01, 2.18, 2.55, 2.96, 0.82, 0.95,
-            1.22, 1.33, 1.60, 2.16, 1.90, 2.20, 2.28, 2.20, 1.93, 1.69, 1.78, 1.96, 2.05, 2.10, 2.66, 0.79, 0.89,
-            1.10, 1.12, 1.30, 1.50, 2.36, 1.90, 2.20, 2.20, 2.28, 2.54, 2.00, 1.62, 2.33, 2.02,
+            2.20, 0.98, 1.57, 2.04, 2.55, 3.04, 3.44, 3.98, 0.93, 1.31, 1.61, 1.90, 2.19, 2.58, 3.16, 0.82,
+            1.00, 1.36, 1.54, 1.63, 1.66, 1.55, 1.83, 1.88, 1.91, 1.90, 1.65, 1.81, 2.01, 2.18, 2.55, 2.96,
+            0.82, 0.95, 1.22, 1.33, 1.60, 2.16, 1.90, 2.20, 2.28, 2.20, 1.93, 1.69, 1.78, 1.96, 2.05, 2.10,
+            2.66, 0.79, 0.89, 1.10, 1.12, 1.30, 1.50, 2.36, 1.90, 2.20, 2.20, 2.28, 2.54, 2.00, 1.62, 2.33,
+            2.02,
         ),
         strict=True,
     )
@@ -49,8 +55,8 @@ def parse_formula(formula: str) -> dict[int, int]:
         Atoms of each element, by atomic number, in the order in which the formula names them.
 
     Raises:
-        FormulaError: empty, an unknown element, a count that is zero, negative or fractional, brackets that do
-            not match, or text that is no formula.
+        FormulaError: empty, an unknown element, a count that is zero, negative or fractional, brackets that
+            do not match, or text that is no formula.
     """
     text = "".join(formula.split())
     if not text:
@@ -63,7 +69,9 @@ def parse_formula(formula: str) -> dict[int, int]:
         if match is None:
             if re.match(r"[-\u2212]\d", text[position:]):
                 raise FormulaError(f"formula {formula!r}: a negative count")
-            raise FormulaError(f"formula {formula!r}: cannot read {text[position]!r} at character {position + 1}")
+            raise FormulaError(
+                f"formula {formula!r}: cannot read {text[position]!r} at character {position + 1}"
+            )
         position = match.end()
         kind, token = match.lastgroup, match.group()
         if kind == "element":

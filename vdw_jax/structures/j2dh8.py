@@ -1,8 +1,8 @@
 """J2DH-8: all bilayers of III-VI quadruples X-M-M'-X' in their six high-symmetry stackings.
 
-45 monolayers up to flipping, 81 oriented layers, 3,321 pairs up to flipping the stack, 19,926 cells. In the 81
-pairs whose top is the flipped bottom, two of the three unrotated registries are one crystal seen from both sides:
-the second is kept, so that the count is the paper's, and marked in `duplicate_of`.
+45 monolayers up to flipping, 81 oriented layers, 3,321 pairs up to flipping the stack, 19,926 cells. In the
+81 pairs whose top is the flipped bottom, two of the three unrotated registries are one crystal seen from both
+sides: the second is kept, so that the count is the paper's, and marked in `duplicate_of`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LABEL = "surrogate_formation_energy_ev"
 """The interim label: E(bilayer) - E(layer 1) - E(layer 2), eV a cell, under the surrogate of `stacking`."""
 
 Stack = tuple[int, int, int, int]
-"""Bottom layer, top layer (each a row of a list of oriented layers), registry 0..2, rotation 0 or 60 degrees."""
+"""Bottom layer, top layer (rows of a list of oriented layers), registry 0..2, rotation 0 or 60 degrees."""
 
 
 def oriented_layers() -> np.ndarray:
@@ -49,7 +49,7 @@ def monolayers() -> np.ndarray:
 
 
 def oriented_pairs() -> np.ndarray:
-    """The 3,321 (bottom, top) up to the flip (a, b) = (flip b, flip a); [3321, 2] rows of `oriented_layers`."""
+    """The 3,321 (bottom, top) up to the flip (a, b) = (flip b, flip a); [3321, 2]."""
     flipped = flip_table(oriented_layers())
     every = itertools.product(range(len(flipped)), repeat=2)
     return np.array([(a, b) for a, b in every if (a, b) <= (flipped[b], flipped[a])])

@@ -9,10 +9,10 @@ b = (-a/2, a sqrt(3)/2, 0). Site k in {0, 1, 2} (A, B, C) is the fractional poin
   which leaves each of the three sites in place, and turns the order of the atoms round. It is a proper
   rotation, so a flipped layer is the same layer seen from below. (C2 about x would swap B and C as well.)
 
-**Heights.** A slanted M-X bond of length d spans a/sqrt(3) in the plane and sqrt(d^2 - a^2/3) in height; M-M, and
-M to the middle X of a quintuple, are vertical. Under strain the in-plane stretch goes half into the bond and half
-into its angle (`BOND_STRAIN_SHARE`): with the bond held fixed, a layer as small as AlS could not be laid on one as
-large as InTe at all, since d < a/sqrt(3) there.
+**Heights.** A slanted M-X bond of length d spans a/sqrt(3) in the plane and sqrt(d^2 - a^2/3) in height; M-M,
+and M to the middle X of a quintuple, are vertical. Under strain the in-plane stretch goes half into the bond
+and half into its angle (`BOND_STRAIN_SHARE`): with the bond held fixed, a layer as small as AlS could not be
+laid on one as large as InTe at all, since d < a/sqrt(3) there.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ import numpy as np
 from vdw_jax.structures import elements
 
 BOND_STRAIN_SHARE = 0.5
-"""Share of the in-plane strain that a slanted bond takes: d = d0 (1 + share (a / a_MX - 1)). Chosen, not fitted:
-between 0 (rigid bonds) and 1 (rigid angles); it cancels in unstrained MX layers."""
+"""Share of the in-plane strain that a slanted bond takes: d = d0 (1 + share (a / a_MX - 1)). Chosen, not
+fitted: between 0 (rigid bonds) and 1 (rigid angles); it cancels in unstrained MX layers."""
 
 QUINTUPLE_LATTICE_FACTOR = 1.01
-"""Lattice constant of a quintuple over the mean of its M-X combinations. Anchor: alpha-In2Se3, about 4.10 Angstrom
-in PBE (Ding et al., Nat. Commun. 8, 14956 (2017)), over InSe 4.077."""
+"""Lattice constant of a quintuple over the mean of its M-X combinations. Anchor: alpha-In2Se3, about 4.10
+Angstrom in PBE (Ding et al., Nat. Commun. 8, 14956 (2017)), over InSe 4.077."""
 
 TETRAHEDRAL_BASAL_FACTOR = 0.99
 TETRAHEDRAL_VERTICAL_FACTOR = 0.96
 OCTAHEDRAL_INNER_FACTOR = 1.07
 OCTAHEDRAL_OUTER_FACTOR = 1.00
-"""Bonds of a quintuple over the M-X bond of the MX monolayer. Chosen so that alpha-In2Se3 comes out with about its
-PBE thickness, 6.7 to 6.8 Angstrom; four coordinated M bonds shorter than six coordinated M."""
+"""Bonds of a quintuple over the M-X bond of the MX monolayer. Chosen so that alpha-In2Se3 comes out with
+about its PBE thickness, 6.7 to 6.8 Angstrom; four coordinated M bonds shorter than six coordinated M."""
 
 QUADRUPLE_SITES = np.array([2, 1, 1, 2], np.int8)
 QUINTUPLE_UP_SITES = np.array([0, 1, 1, 2, 0], np.int8)
@@ -194,7 +194,9 @@ def layer_heights(species: np.ndarray, polarity: np.ndarray, lattice: np.ndarray
     return np.where(down[:, None], (up_heights[:, -1:] - up_heights)[:, ::-1], up_heights)
 
 
-def make_layer(species: tuple[int, ...], polarity: int = 1, lattice_constant_angstrom: float | None = None) -> Layer:
+def make_layer(
+    species: tuple[int, ...], polarity: int = 1, lattice_constant_angstrom: float | None = None
+) -> Layer:
     """Build one layer, free or held at a lattice constant.
 
     Args:

@@ -1,13 +1,14 @@
 """The III-VI family: bilayers with at least one quintuple X-M-X-M-X of the alpha-In2Se3 kind.
 
 There are 3^5 = 243 quintuple sequences. Sites A B B C A are not their own mirror image, so that, unlike a
-quadruple, every sequence has two orientations (tetrahedral M below or above) that no flip turns into one another
-with the sequence kept: 486 oriented layers, 243 up to flipping. The draw uses both, so it is closed under flipping.
+quadruple, every sequence has two orientations (tetrahedral M below or above) that no flip turns into one
+another with the sequence kept: 486 oriented layers, 243 up to flipping. The draw uses both, so it is closed
+under flipping.
 
 Drawn without repetition up to the stack flip, each stack with one of the six stackings:
 
 * for each of the 18 formulas MM'XX'2 (GaInSSe2 and its relatives), 75 quintuple bilayers with that formula in
-  both layers: 1,350, a third of the quintuple bilayers, where a uniform draw would hold about 0.4 %;
+  both layers: 1,350, a third of the quintuple bilayers, where a uniform draw would hold about 1.2 %;
 * 2,650 quintuple bilayers from all 118,341 pairs;
 * 2,000 mixed stacks of a quadruple and a quintuple.
 """
@@ -80,19 +81,19 @@ def draw_stacks(seed: int = DRAW_SEED) -> list[j2dh8.Stack]:
                 count -= 1
                 yield key
 
-    def any_quintuple() -> int:
-        return int(random.randint(first_quintuple, len(species)))
+    def pair_of(rows: list[int]) -> Callable[[], tuple[int, int]]:
+        return lambda: (rows[random.randint(len(rows))], rows[random.randint(len(rows))])
 
     def mixed() -> tuple[int, int]:
-        return int(random.randint(first_quintuple)), any_quintuple()
+        return int(random.randint(first_quintuple)), int(random.randint(first_quintuple, len(species)))
 
     formulas = related_formulas(species)
     assert len(formulas) == 18
     stacks: list[j2dh8.Stack] = []
     for rows in formulas.values():
-        stacks += fresh(STACKS_PER_FORMULA, lambda rows=rows: (rows[random.randint(12)], rows[random.randint(12)]))
-    stacks += fresh(NUM_ANY_QUINTUPLE, lambda: (any_quintuple(), any_quintuple()))
-    # A mixed stack with the quintuple below is the flip of one with it above; half of them are shown that way.
+        stacks += fresh(STACKS_PER_FORMULA, pair_of(rows))
+    stacks += fresh(NUM_ANY_QUINTUPLE, pair_of(list(range(first_quintuple, len(species)))))
+    # A mixed stack with the quintuple below is the flip of one with it above; half of them are shown so.
     for drawn in fresh(NUM_MIXED, mixed):
         stacks.append(j2dh8.flip_stack(drawn, flipped) if random.randint(2) else drawn)
     return stacks
@@ -119,7 +120,9 @@ def build_iii_vi(seed: int = DRAW_SEED) -> CrystalDataset:
     for shape in ((5, 5), (4, 5), (5, 4)):
         rows = np.flatnonzero((sizes[table[:, 0]] == shape[0]) & (sizes[table[:, 1]] == shape[1]))
         bottom, top, registry, rotation = table[rows].T
-        layers = [LayerRows(np.array([species[i] for i in which]), polarity[which]) for which in (bottom, top)]
+        layers = [
+            LayerRows(np.array([species[i] for i in which]), polarity[which]) for which in (bottom, top)
+        ]
         bilayers = stack(layers[0], layers[1], registry, rotation == 60)
         scalars, beside = j2dh8.bilayer_scalars(bilayers)
         metadata = {

@@ -46,8 +46,8 @@ def load_source(
         cache_dir: where parsed CSV files are kept; see `csv_reader.read_csv`.
 
     Raises:
-        DataError: an unknown name or property, `path` missing or out of place, a bad row, or a crystal that is
-            too large.
+        DataError: an unknown name or property, `path` missing or out of place, a bad row, or a crystal that
+            is too large.
     """
     if name not in SOURCES:
         raise DataError(f"unknown data set {name!r}; choose one of {', '.join(SOURCES)}")

@@ -22,9 +22,7 @@ def _check(fractions: Sequence[float]) -> np.ndarray:
     return shares
 
 
-def random_split(
-    n: int, seed: int, fractions: Sequence[float] = (0.6, 0.2, 0.2)
-) -> dict[str, np.ndarray]:
+def random_split(n: int, seed: int, fractions: Sequence[float] = (0.6, 0.2, 0.2)) -> dict[str, np.ndarray]:
     """Split rows 0..n-1 at random.
 
     Args:
@@ -44,12 +42,14 @@ def random_split(
 
 
 def split_by_group(
-    groups: np.ndarray | Sequence[int] | Sequence[str], seed: int, fractions: Sequence[float] = (0.6, 0.2, 0.2)
+    groups: np.ndarray | Sequence[int] | Sequence[str],
+    seed: int,
+    fractions: Sequence[float] = (0.6, 0.2, 0.2),
 ) -> dict[str, np.ndarray]:
     """Split rows so that no group has rows in two parts.
 
-    Groups are taken in random order and fill train, then validation, then test; a part ends with the group that
-    reaches its share, so sizes are exact to one group.
+    Groups are taken in random order and fill train, then validation, then test; a part ends with the group
+    that reaches its share, so sizes are exact to one group.
 
     Args:
         groups: the group of each row; [n].
@@ -76,7 +76,7 @@ def split_by_group(
 def duplicate_groups(dataset: CrystalDataset) -> np.ndarray:
     """One name for each set of rows that are the same crystal by symmetry; [M] str.
 
-    Reads metadata `duplicate_of` (the id of the row that a row repeats, or ""); without it every row is its own.
+    Reads metadata `duplicate_of` (the id of the row repeated, or ""); without it every row is its own.
     """
     if "duplicate_of" not in dataset.metadata:
         return dataset.ids

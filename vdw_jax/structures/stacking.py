@@ -2,14 +2,14 @@
 
 The surrogate potential has two parts, both in eV a cell:
 
-* strain, E = sqrt(3)/2 Y [(a - a1)^2 + (a - a2)^2]: energy (C11 + C12) strain^2 an area, with the same biaxial
-  stiffness Y for every layer. The lattice constant that minimises it is (a1 + a2) / 2.
-* Lennard-Jones between the layers, E = w sum_ij D_ij [(x_ij / r)^12 - 2 (x_ij / r)^6], geometric means for unlike
-  pairs (Universal Force Field, Rappe et al. 1992), over every atom i of one layer's cell and every
+* strain, E = sqrt(3)/2 Y [(a - a1)^2 + (a - a2)^2]: energy (C11 + C12) strain^2 an area, with the same
+  biaxial stiffness Y for every layer. The lattice constant that minimises it is (a1 + a2) / 2.
+* Lennard-Jones between the layers, E = w sum_ij D_ij [(x_ij / r)^12 - 2 (x_ij / r)^6], geometric means for
+  unlike pairs (Universal Force Field, Rappe et al. 1992), over every atom i of one layer's cell and every
   periodic image of every atom j of the other. The gap minimises it.
 
-The lattice sum over images depends only on h / a and on whether the two sites coincide, so two small tables (direct
-sum to 20 a, the rest as an integral) replace any cutoff.
+The lattice sum over images depends only on h / a and on whether the two sites coincide, so two small tables
+(direct sum to 20 a, the rest as an integral) replace any cutoff.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import numpy as np
 from vdw_jax.structures import elements, layers
 
 BIAXIAL_STIFFNESS_EV_PER_A2 = 4.0
-"""Y = C11 + C12 of every layer (64 N/m). One of two constants chosen so that the label is spread like E_f of 220
-cells relaxed with SevenNet-0 + D3 (share below 0, median); docs/decisions/0001 compares the two."""
+"""Y = C11 + C12 of every layer (64 N/m). One of two constants chosen so that the label is spread like E_f of
+220 cells relaxed with SevenNet-0 + D3 (share below 0, median); docs/decisions/0001 compares the two."""
 
 WELL_DEPTH_SCALE = 0.8
 """w, on every UFF well depth: the other constant, chosen for the lowest label. UFF distances are unscaled."""
@@ -86,7 +86,7 @@ class _SumTable:
     """log of the lattice sum over log t, tabulated for both kinds of site pair."""
 
     def __init__(self, power: int):
-        self._log_t = np.linspace(*np.log(_T_RANGE), _T_POINTS)
+        self._log_t = np.linspace(np.log(_T_RANGE[0]), np.log(_T_RANGE[1]), _T_POINTS)
         self._log_sums = [np.log(_lattice_sums(power, same, np.exp(self._log_t))) for same in (True, False)]
 
     def __call__(self, log_t: np.ndarray, same_site: np.ndarray) -> np.ndarray:
@@ -191,7 +191,8 @@ def stack(bottom: LayerRows, top: LayerRows, registry: np.ndarray, rotated: np.n
         R cells of N = n1 + n2 atoms, at the best common lattice constant and gap of the surrogate potential.
 
     Raises:
-        ValueError: rows differ in number, a layer cannot be held at the common lattice constant, or no gap binds.
+        ValueError: rows differ in number, a layer cannot be held at the common lattice constant, or no gap
+            binds.
     """
     if not len(bottom) == len(top) == len(registry) == len(rotated):
         raise ValueError("bottom, top, registry and rotated need one row for each bilayer")
