@@ -78,11 +78,9 @@ def test_shortest_distance_is_pymatgens(periodicity):
         matrix = np.array([[1, 0, 0], [2, 1, 0], [0, 0, 1]]) @ matrix  # skewed
         fractional = generator.uniform(-2, 2, size=(6, 3))
         lattice = Lattice(matrix, pbc=periodicity)
-        expected = min(
-            neighbour.nn_distance
-            for site in (structure := Structure(lattice, ["H"] * 6, fractional))
-            for neighbour in structure.get_neighbors(site, 12.0)
-        )
+        structure = Structure(lattice, ["H"] * 6, fractional)
+        neighbours = [structure.get_neighbors(site, 12.0) for site in structure]
+        expected = min(neighbour.nn_distance for found in neighbours for neighbour in found)
         assert min_distance(structure.cart_coords, matrix, periodicity) == pytest.approx(expected, abs=1e-5)
 
 

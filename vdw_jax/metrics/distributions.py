@@ -34,7 +34,8 @@ def density_g_cm3(atomic_numbers: NDArray, cell: NDArray, height_angstrom: float
       ValueError: the volume is zero or not finite, or an atomic number is unknown.
     """
     cell = np.asarray(cell, dtype=float)
-    mass = sum(float(Element.from_Z(int(number)).atomic_mass) for number in np.asarray(atomic_numbers).ravel())
+    elements = [Element.from_Z(int(number)) for number in np.asarray(atomic_numbers).ravel()]
+    mass = sum(float(element.atomic_mass) for element in elements)
     if height_angstrom is None:
         volume = abs(float(np.linalg.det(cell)))
     else:

@@ -83,7 +83,7 @@ def registry_displacement(a: Slab, b: Slab) -> float | None:
 
 
 def _in_plane(slab: Slab) -> tuple[NDArray, NDArray] | None:
-    """Reduced in-plane lattice [2, 2] with an angle of 90 degrees or more, and fractional positions [n, 2]."""
+    """Reduced in-plane lattice [2, 2], its angle 90 degrees or more, and fractional positions [n, 2]."""
     positions, cell = np.asarray(slab[1], dtype=float), np.asarray(slab[2], dtype=float)
     if len(positions) == 0 or not (np.isfinite(positions).all() and np.isfinite(cell).all()):
         return None

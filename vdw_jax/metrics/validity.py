@@ -154,7 +154,7 @@ def _element_data(atomic_number: int) -> tuple[bool, float | None, tuple[int, ..
     symbol = Element.from_Z(atomic_number).symbol
     try:
         element = smact.Element(symbol)
-    except NameError:  # heavier than SMACT's tables
+    except KeyError:  # heavier than SMACT's tables
         return symbol in smact.metals, None, ()
     return symbol in smact.metals, element.pauling_eneg, tuple(element.oxidation_states_smact14 or ())
 
