@@ -9,6 +9,7 @@ import numpy as np
 
 from vdw_jax.structures.elements import ATOMIC_NUMBERS
 
+_ISOTOPES = ("D", "T")
 _LENGTHS = ("_cell_length_a", "_cell_length_b", "_cell_length_c")
 _ANGLES = ("_cell_angle_alpha", "_cell_angle_beta", "_cell_angle_gamma")
 _FRACTIONS = ("_atom_site_fract_x", "_atom_site_fract_y", "_atom_site_fract_z")
@@ -120,7 +121,11 @@ def _slow(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         raise CifError(f"not a readable CIF ({reason[0] if reason else type(error).__name__})") from error
     if not structure.is_ordered:
         raise CifError("a site is partly occupied")
-    numbers = np.array([site.specie.Z for site in structure])
+    symbols = [site.specie.symbol for site in structure]
+    unknown = [name for name in symbols if name not in ATOMIC_NUMBERS and name not in _ISOTOPES]
+    if unknown:
+        raise CifError(f"unknown element {unknown[0]!r}: none of H..Fm")
+    numbers = np.array([1 if name in _ISOTOPES else ATOMIC_NUMBERS[name] for name in symbols])
     return numbers, structure.frac_coords, structure.lattice.matrix
 
 
@@ -144,8 +149,6 @@ def parse_cif(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         numbers, fractions, cell = _slow(text)
     if len(numbers) == 0 or not (np.isfinite(fractions).all() and np.isfinite(cell).all()):
         raise CifError("no atoms, or a coordinate that is no number")
-    if numbers.max() > len(ATOMIC_NUMBERS):
-        raise CifError(f"atomic number {numbers.max()} is past Fm")
     fractions = fractions - np.floor(fractions + 1e-6)
     apart = fractions[:, None] - fractions[None]
     apart -= np.round(apart)

@@ -28,6 +28,7 @@ from vdw_jax.types import BULK
 
 _CACHE_VERSION = 1
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_LARGEST = float(np.finfo(np.float32).max)
 _ABSENT = ("", "nan", "NaN")
 
 
@@ -89,7 +90,7 @@ def _number(cell: str) -> float:
     cell = cell.strip()
     if cell in _ABSENT:
         return float("nan")
-    if _NUMBER.fullmatch(cell) is None or not np.isfinite(np.float32(cell)):
+    if _NUMBER.fullmatch(cell) is None or abs(float(cell)) > _LARGEST:
         raise ValueError(f"{cell!r} is not a number")
     return float(cell)
 

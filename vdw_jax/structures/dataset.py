@@ -52,7 +52,7 @@ class CrystalDataset:
                 raise DataError(f"data set: {name} has shape {values.shape}, not {(rows,)}")
         if len(np.unique(self.ids)) != rows:
             values, counts = np.unique(self.ids, return_counts=True)
-            raise DataError(f"data set: id {values[counts.argmax()]!r} occurs {counts.max()} times")
+            raise DataError(f"data set: id {str(values[counts.argmax()])!r} occurs {counts.max()} times")
         real = self.atomic_numbers > 0
         if (real[:, 1:] & ~real[:, :-1]).any():
             raise DataError("data set: padding stands before an atom")
