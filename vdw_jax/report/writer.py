@@ -138,10 +138,10 @@ def _check(crystals: Sequence[Crystal], rows: Sequence[Mapping[str, Any]]) -> No
             raise ValueError(f"crystal {name!r} comes with the row of {row['id']!r}")
     broken = [crystal.id for crystal in crystals if not crystal.is_finite]
     if broken:
-        raise ValueError(f"positions or cells are not finite: {', '.join(broken[:10])} ({len(broken)} in all)")
+        raise ValueError(f"not finite, {len(broken)} in all: {', '.join(broken[:10])}")
     flat = [crystal.id for crystal in crystals if abs(np.linalg.det(crystal.cell)) < 1e-6]
     if flat:
-        raise ValueError(f"cells have no volume: {', '.join(flat[:10])} ({len(flat)} in all)")
+        raise ValueError(f"cells without volume, {len(flat)} in all: {', '.join(flat[:10])}")
 
 
 def _check_extra(extra: Mapping[str, str]) -> None:
