@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from pymatgen.core import Composition
 
 from vdw_jax.report.crystal import Crystal
 
@@ -18,7 +19,8 @@ def test_slabs_are_centred_and_keep_their_shape(slab):
     heights = atoms.positions[:, 2]
     assert heights.min() + heights.max() == pytest.approx(slab.cell[2, 2])
     assert heights.min() == pytest.approx(10.0)  # half of the vacuum
-    assert structure.composition.reduced_formula == slab.formula == "GaInSSe"
+    assert slab.formula == "GaInSSe"
+    assert structure.composition.reduced_composition == Composition(slab.formula)
     np.testing.assert_array_equal(structure.atomic_numbers, slab.atomic_numbers)
 
 
@@ -42,6 +44,15 @@ def test_shapes_must_fit(slab):
         Crystal("odd", slab.atomic_numbers[:3], slab.positions, slab.cell)
     with pytest.raises(ValueError, match="'odd'"):
         Crystal("odd", slab.atomic_numbers, slab.positions, slab.cell[:2])
+
+
+def test_formulas_read_as_people_write_them():
+    def formula(*numbers):
+        return Crystal("a", np.array(numbers), np.zeros((len(numbers), 3)), np.eye(3)).formula
+
+    assert formula(*[34, 31, 16, 49, 34] * 2) == "GaInSSe2"
+    assert formula(31, 16, 31, 16) == "GaS"
+    assert formula(6) == "C"
 
 
 def test_unknown_elements_have_no_formula(slab):

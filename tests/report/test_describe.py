@@ -74,7 +74,8 @@ def test_ugly_crystals_are_described_too(what, periodicity):
 
 
 def test_rows_carry_what_was_asked(slab, bulk):
-    rows = sample_rows([slab, bulk], [{"formula": "GaInSSe", "energy_ev": -0.2}, {}], [{}, {"energy_ev": 0.1}])
+    asked = [{"formula": "GaInSSe", "energy_ev": -0.2}, {}]
+    rows = sample_rows([slab, bulk], asked, [{}, {"energy_ev": 0.1}])
     assert rows[0]["asked_formula"] == rows[0]["formula"] == "GaInSSe"
     assert rows[0]["asked_energy_ev"] == -0.2 and "predicted_energy_ev" not in rows[0]
     assert rows[1]["predicted_energy_ev"] == 0.1 and rows[1]["id"] == "nacl"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
-from pymatgen.core import Composition, Element, Lattice, Structure
+from pymatgen.core import Element, Lattice, Structure
 
 from vdw_jax.types import SLAB, Periodicity
 
@@ -52,12 +52,20 @@ class Crystal:
 
     @property
     def formula(self) -> str:
-        """Reduced formula in pymatgen's order, `Ga2SSe`; `-` where an atomic number is unknown."""
+        """Reduced formula, elements by group and then by atomic number: `GaInSSe2`, `NaCl`.
+
+        `-` where an atomic number is unknown. pymatgen orders by electronegativity (`InGaSe2S`), so
+        formulas are to be compared as compositions, not as texts.
+        """
+        numbers, counts = np.unique(self.atomic_numbers, return_counts=True)
         try:
-            counts = dict(zip(*np.unique(self.atomic_numbers, return_counts=True), strict=True))
-            return str(Composition({int(z): int(n) for z, n in counts.items()}).reduced_formula) or "-"
-        except (ValueError, KeyError, TypeError):
+            elements = [Element.from_Z(int(number)) for number in numbers]
+        except (ValueError, KeyError):
             return "-"
+        divisor = np.gcd.reduce(counts) if len(counts) else 1
+        parts = zip(elements, (counts // divisor).tolist(), strict=True)
+        ordered = sorted(parts, key=lambda part: (part[0].group, part[0].Z))
+        return "".join(f"{element.symbol}{count if count > 1 else ''}" for element, count in ordered) or "-"
 
     def centred_positions(self) -> NDArray[np.float64]:
         """Positions [n, 3], Angstrom; a slab is moved along z so that its middle is at half of c."""
