@@ -28,6 +28,8 @@ def test_a_copy_matches_at_zero(six_stackings):
     result = match(truths, truths)
     assert result.match_rate == result.tight_match_rate == 1.0
     assert result.rmse == pytest.approx(0, abs=1e-6)
+    wide = match(truths, truths, tight_stol=None)
+    assert wide.match_rate == 1.0 and np.isnan(wide.tight_match_rate)
 
 
 def test_known_displacement_is_measured(six_stackings):

@@ -74,7 +74,7 @@ class MatchResult:
 
     pairs: tuple[PairMatch, ...]
     tolerances: Tolerances
-    tight_stol: float
+    tight_stol: float | None
 
     @property
     def match_rate(self) -> float:
@@ -83,8 +83,10 @@ class MatchResult:
 
     @property
     def tight_match_rate(self) -> float:
-        """Share of all pairs that match at the tight site tolerance; NaN without pairs."""
-        return float(np.mean([pair.tight for pair in self.pairs])) if self.pairs else float("nan")
+        """Share of all pairs that match at the tight site tolerance; NaN without pairs or tolerance."""
+        if not self.pairs or self.tight_stol is None:
+            return float("nan")
+        return float(np.mean([pair.tight for pair in self.pairs]))
 
     @property
     def rmse(self) -> float:
@@ -98,7 +100,7 @@ def match_pairs(
     predictions: Sequence[Structure | None],
     *,
     tolerances: Tolerances = PAPER,
-    tight_stol: float = TIGHT_STOL,
+    tight_stol: float | None = TIGHT_STOL,
     require_valid: bool = True,
     workers: int = 1,
     progress: bool = True,
@@ -109,7 +111,8 @@ def match_pairs(
       truths: the true structures.
       predictions: as many predictions; None counts as a miss.
       tolerances: of the match; the paper's as a rule.
-      tight_stol: site tolerance of the second, tight match; at most `tolerances.stol`.
+      tight_stol: site tolerance of the second, tight match; at most `tolerances.stol`. None leaves it out,
+        which takes half the time.
       require_valid: an invalid prediction (`validity.check_structure`) is a miss, as in CDVAE.
       workers: processes; 1 runs here. More start by spawning, so a script that asks for them
         needs the usual `if __name__ == "__main__"`.
@@ -120,7 +123,7 @@ def match_pairs(
     """
     if len(truths) != len(predictions):
         raise ValueError(f"{len(truths)} true structures but {len(predictions)} predictions")
-    if tight_stol > tolerances.stol:
+    if tight_stol is not None and tight_stol > tolerances.stol:
         raise ValueError(f"tight_stol {tight_stol} is wider than stol {tolerances.stol}")
     if workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
@@ -140,7 +143,7 @@ class _Task:
     truth: Structure
     prediction: Structure | None
     tolerances: Tolerances
-    tight_stol: float
+    tight_stol: float | None
     require_valid: bool
 
 
@@ -174,7 +177,7 @@ def _match(task: _Task) -> PairMatch:
         rmse = float(found[0])
         # The tight match searches fewer candidates, so it can only be tried where the wide one is close.
         tight = False
-        if rmse < task.tight_stol:
+        if task.tight_stol is not None and rmse < task.tight_stol:
             narrow = replace(task.tolerances, stol=task.tight_stol).matcher()
             tight = narrow.get_rms_dist(task.prediction, task.truth) is not None
         return PairMatch(task.index, rmse, tight, "match")
