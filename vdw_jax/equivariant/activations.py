@@ -1,0 +1,77 @@
+"""Nonlinearities that commute with rotations: on the sphere's grid, or as gates."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vdw_jax.equivariant.grid import SphereGrid, from_grid, to_grid
+from vdw_jax.equivariant.irreps import EdgeOrder
+from vdw_jax.equivariant.layers import DegreeLinear, dense
+
+
+def separable_s2(features: jax.Array, gates: jax.Array, grid: SphereGrid, order: EdgeOrder) -> jax.Array:
+    """Separable S2 activation (EquiformerV2, section 4.2) of m-major edge features.
+
+    l = 0 becomes SiLU(gates); l > 0 come from SiLU applied to the function on the sphere at the grid's
+    points. Equivariant up to the aliasing of the grid.
+
+    Args:
+      features: [..., size, C].
+      gates: [..., C] invariants.
+    """
+    forth, back = grid.matrices(order.lmax, order)
+    on_sphere = from_grid(back, nn.silu(to_grid(forth, features)))
+    return jnp.concatenate([nn.silu(gates)[..., None, :], on_sphere[..., 1:, :]], axis=-2)
+
+
+def gate(features: jax.Array, gates: jax.Array, order: EdgeOrder) -> jax.Array:
+    """Gate activation, exactly equivariant: SiLU on l = 0, a sigmoid a degree and channel on the rest.
+
+    Args:
+      features: m-major [..., size, C].
+      gates: [..., lmax * C] invariants.
+    """
+    channels = features.shape[-1]
+    factors = nn.sigmoid(gates).reshape(*gates.shape[:-1], order.lmax, channels)
+    degrees = np.array([degree for degree, _ in order.degrees_and_orders])
+    rest = features[..., 1:, :] * factors[..., degrees[1:] - 1, :]
+    return jnp.concatenate([nn.silu(features[..., :1, :]), rest], axis=-2)
+
+
+class GridFeedForward(nn.Module):
+    """Feed-forward network of nodes with its nonlinearity on the sphere's grid, l = 0 kept separate.
+
+    `product` False: the published one, an MLP at every point (linear, SiLU, linear, SiLU, linear), equivariant
+    up to aliasing. `product` True: the product of two linear maps at every point, a polynomial of order 2 and
+    so exactly equivariant on a grid that integrates degree 3 lmax.
+    """
+
+    hidden: int
+    features: int
+    lmax: int
+    grid: SphereGrid
+    dtype: jnp.dtype
+    product: bool = False
+
+    @nn.compact
+    def __call__(self, features: jax.Array) -> jax.Array:
+        """[..., (lmax+1)^2, C] -> [..., (lmax+1)^2, features]."""
+        scalars = nn.silu(dense(self.hidden, self.dtype, name="scalar_in")(features[..., 0, :]))
+        forth, back = self.grid.matrices(self.lmax)
+        if self.product:
+            both = DegreeLinear(2 * self.hidden, self.lmax, self.dtype, name="linear_in")(features)
+            left, right = jnp.split(to_grid(forth, both), 2, axis=-1)
+            values = left * right
+        else:
+            values = to_grid(
+                forth, DegreeLinear(self.hidden, self.lmax, self.dtype, name="linear_in")(features)
+            )
+            for layer in range(2):
+                values = nn.silu(dense(self.hidden, self.dtype, name=f"grid_{layer}", use_bias=False)(values))
+            values = dense(self.hidden, self.dtype, name="grid_2", use_bias=False)(values)
+        coefficients = from_grid(back, values)
+        coefficients = jnp.concatenate([scalars[..., None, :], coefficients[..., 1:, :]], axis=-2)
+        return DegreeLinear(self.features, self.lmax, self.dtype, name="linear_out")(coefficients)

@@ -1,0 +1,105 @@
+"""Equivariant graph attention with SO(2) convolutions (EquiformerV2, arXiv:2306.12059, Fig. 1b)."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from vdw_jax.equivariant.activations import gate, separable_s2
+from vdw_jax.equivariant.config import EquiformerConfig
+from vdw_jax.equivariant.layers import DegreeLinear, RadialFunction
+from vdw_jax.equivariant.rotation import EdgeFrames, from_edges, to_edges
+from vdw_jax.equivariant.so2 import SO2Linear, num_radial_weights, scale_by_radial
+from vdw_jax.safe_ops import safe_divide
+
+
+@struct.dataclass
+class EdgeInputs:
+    """What every layer needs to know of the edges, computed once a call."""
+
+    index: jax.Array  # [B, N, K] int32, neighbour's place in its crystal
+    mask: jax.Array  # [B, N, K] bool
+    invariants: jax.Array  # [B, N, K, D], distance basis and the species of both ends
+    envelope: jax.Array  # [B, N, K] float32, smooth weight of each edge, 0 in empty slots
+    frames: EdgeFrames
+
+
+def gather_neighbours(features: jax.Array, index: jax.Array) -> jax.Array:
+    """Features [B, N, ...] of the neighbours [B, N, K]; [B, N, K, ...]."""
+    return jax.vmap(lambda nodes, places: nodes[places])(features, index)
+
+
+def smooth_leaky_relu(values: jax.Array, slope: float = 0.2) -> jax.Array:
+    """Leaky ReLU with a rounded corner: (1+s)/2 x + (1-s)/2 x (2 sigmoid(x) - 1)."""
+    return (1 + slope) / 2 * values + (1 - slope) / 2 * values * (2 * nn.sigmoid(values) - 1)
+
+
+def neighbour_softmax(logits: jax.Array, envelope: jax.Array) -> jax.Array:
+    """Softmax over the neighbour slots, each weighed by its envelope before normalisation.
+
+    An edge whose envelope is 0 takes no part, so results are continuous where neighbours come and go; an
+    atom without neighbours gets zeros. Float32.
+
+    Args:
+      logits: [B, N, K, H].
+      envelope: [B, N, K], >= 0.
+    """
+    logits, envelope = logits.astype(jnp.float32), envelope[..., None]
+    top = jnp.max(jnp.where(envelope > 0, logits, -jnp.inf), axis=-2, keepdims=True)
+    top = jax.lax.stop_gradient(jnp.where(jnp.isfinite(top), top, 0.0))
+    weights = envelope * jnp.exp(jnp.where(envelope > 0, logits - top, 0.0))
+    return safe_divide(weights, jnp.sum(weights, axis=-2, keepdims=True))
+
+
+class GraphAttention(nn.Module):
+    """Attention block: rotate, SO(2) product, activation, SO(2) product, weigh, rotate back, sum."""
+
+    config: EquiformerConfig
+    features: int
+
+    @nn.compact
+    def __call__(
+        self, nodes: jax.Array, edges: EdgeInputs, *, dropout_key: jax.Array | None = None
+    ) -> jax.Array:
+        """l-major [B, N, (lmax+1)^2, C] -> [B, N, (lmax+1)^2, features]."""
+        config, order, dtype = self.config, self.config.order, self.config.dtype
+        heads, hidden = config.num_heads, config.attention_channels
+
+        sources = gather_neighbours(nodes, edges.index)
+        targets = jnp.broadcast_to(nodes[:, :, None], sources.shape)
+        message = to_edges(edges.frames, jnp.concatenate([sources, targets], axis=-1))
+        num_weights = num_radial_weights(order, message.shape[-1])
+        radial = RadialFunction(config.radial_hidden, num_weights, dtype, name="radial")(edges.invariants)
+        message = scale_by_radial(order, message, radial)
+
+        num_gates = hidden * (1 if config.edge_activation == "s2" else order.lmax)
+        num_alpha = heads * config.alpha_channels
+        first = SO2Linear(hidden, order, dtype, num_alpha + num_gates, config.reflections, name="so2_in")
+        message, scalars = first(message)
+        alpha, gates = scalars[..., :num_alpha], scalars[..., num_alpha:]
+        if config.edge_activation == "s2":
+            message = separable_s2(message, gates, config.edge_grid, order)
+        else:
+            message = gate(message, gates, order)
+        values, _ = SO2Linear(
+            heads * config.value_channels, order, dtype, 0, config.reflections, name="so2_out"
+        )(message)
+
+        # Attention re-normalisation: a layer norm on what the logits are made of.
+        alpha = alpha.reshape(*alpha.shape[:-1], heads, config.alpha_channels)
+        alpha = smooth_leaky_relu(nn.LayerNorm(name="alpha_norm")(alpha.astype(jnp.float32)))
+        vector = self.param("alpha", nn.initializers.lecun_uniform(), (heads, config.alpha_channels))
+        weights = neighbour_softmax(
+            jnp.einsum("...hc,hc->...h", alpha, vector, precision="highest"), edges.envelope
+        )
+        if dropout_key is not None and config.alpha_dropout > 0:
+            keep = jax.random.bernoulli(dropout_key, 1 - config.alpha_dropout, weights.shape)
+            weights = jnp.where(keep, weights / (1 - config.alpha_dropout), 0.0)
+
+        values = values.reshape(*values.shape[:-1], heads, config.value_channels)
+        values = values * weights[..., None, :, None].astype(dtype)
+        values = values.reshape(*values.shape[:-2], heads * config.value_channels)
+        summed = from_edges(edges.frames, values).sum(axis=2)
+        return DegreeLinear(self.features, order.lmax, dtype, name="project")(summed)

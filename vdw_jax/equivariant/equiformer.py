@@ -1,0 +1,185 @@
+"""EquiformerV2 on dense neighbour lists (Liao et al., arXiv:2306.12059)."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vdw_jax.equivariant.activations import GridFeedForward
+from vdw_jax.equivariant.attention import EdgeInputs, GraphAttention, gather_neighbours
+from vdw_jax.equivariant.config import EquiformerConfig
+from vdw_jax.equivariant.layers import (
+    EquivariantLayerNorm,
+    RadialFunction,
+    dense,
+    drop_path,
+    gaussian_basis,
+    polynomial_envelope,
+)
+from vdw_jax.equivariant.rotation import edge_frames, from_edges
+from vdw_jax.safe_ops import safe_divide, safe_norm
+
+
+class TransformerBlock(nn.Module):
+    """x + attention(norm(x)), then x + feed-forward(norm(x))."""
+
+    config: EquiformerConfig
+    train: bool = False
+
+    @nn.compact
+    def __call__(
+        self, nodes: jax.Array, edges: EdgeInputs, context: jax.Array | None
+    ) -> tuple[jax.Array, None]:
+        """l-major [B, N, (lmax+1)^2, C] -> same; the None is what `nn.scan` carries out."""
+        config = self.config
+        keys = jax.random.split(self.make_rng("dropout"), 3) if self.train else (None, None, None)
+        if context is not None:
+            shift = dense(config.channels, config.dtype, name="context")(context)
+            nodes = nodes.at[..., 0, :].add(shift)
+        hidden = EquivariantLayerNorm(config.lmax, name="norm_attention")(nodes)
+        hidden = GraphAttention(config, config.channels, name="attention")(hidden, edges, dropout_key=keys[0])
+        nodes = nodes + drop_path(hidden, config.drop_path, keys[1])
+        hidden = EquivariantLayerNorm(config.lmax, name="norm_ffn")(nodes)
+        hidden = feed_forward(config, config.channels, name="ffn")(hidden)
+        return nodes + drop_path(hidden, config.drop_path, keys[2]), None
+
+
+def feed_forward(config: EquiformerConfig, features: int, name: str) -> GridFeedForward:
+    """The configured grid feed-forward network."""
+    return GridFeedForward(
+        hidden=config.ffn_channels,
+        features=features,
+        lmax=config.lmax,
+        grid=config.node_grid,
+        dtype=config.dtype,
+        product=config.ffn_activation == "product",
+        name=name,
+    )
+
+
+class EquiformerV2(nn.Module):
+    """Node features that turn with the graph, from species, edge vectors and invariant context.
+
+    Works on [B, N] nodes with K neighbour slots each; knows nothing of lattices. The layers run under
+    `nn.scan`, so compile time does not grow with their number.
+    """
+
+    config: EquiformerConfig
+    num_species: int
+
+    @nn.compact
+    def __call__(
+        self,
+        species: jax.Array,
+        index: jax.Array,
+        vector: jax.Array,
+        mask: jax.Array,
+        reach: jax.Array,
+        context: jax.Array | None = None,
+        direction: jax.Array | None = None,
+        train: bool = False,
+    ) -> tuple[jax.Array, EdgeInputs]:
+        """Runs the network.
+
+        Args:
+          species: [B, N] int32 in [0, num_species).
+          index, vector, mask: neighbour lists, [B, N, K] and [B, N, K, 3] (Angstrom).
+          reach: [B, N], Angstrom; where the envelope of each atom's edges vanishes.
+          context: [B, N, D] invariants given to every node, or None.
+          direction: [B, N, V, 3] vectors given to every node, or None.
+          train: with dropout and drop path, from the rng stream "dropout".
+        Returns:
+          l-major features [B, N, (lmax+1)^2, channels], and the edges for an output head to use.
+        """
+        config, dtype = self.config, self.config.dtype
+        edges = self._edge_inputs(species, index, vector, mask, reach)
+
+        scalars = nn.Embed(self.num_species, config.channels, dtype=dtype, name="species")(species)
+        invariants = edges.invariants
+        if context is not None:
+            context = context.astype(dtype)
+            scalars = dense(config.channels, dtype, name="join")(jnp.concatenate([scalars, context], -1))
+            # Linear in the concatenation, computed once a node instead of once an edge.
+            shift = dense(config.edge_channels, dtype, name="edge_context", use_bias=False)(context)
+            invariants = jnp.concatenate(
+                [
+                    invariants,
+                    jnp.broadcast_to(shift[:, :, None], (*invariants.shape[:-1], config.edge_channels)),
+                ],
+                axis=-1,
+            )
+        nodes = self._edge_degree(invariants, edges)
+        nodes = nodes.at[..., 0, :].add(scalars)
+        if direction is not None:
+            weights = self.param(
+                "direction", nn.initializers.lecun_normal(), (direction.shape[-2], config.channels)
+            )
+            vectors = jnp.einsum("bnvx,vc->bnxc", direction, weights, precision="highest")
+            nodes = nodes.at[..., 1:4, :].add(vectors.astype(dtype))
+
+        block = nn.remat(TransformerBlock, prevent_cse=False) if config.remat else TransformerBlock
+        layers = nn.scan(
+            block,
+            variable_axes={"params": 0},
+            split_rngs={"params": True, "dropout": True},
+            in_axes=(nn.broadcast, nn.broadcast),
+            length=config.num_layers,
+        )
+        layer_context = context if config.condition_every_layer else None
+        nodes, _ = layers(config, train, name="layers")(nodes, edges, layer_context)
+        return EquivariantLayerNorm(config.lmax, name="norm")(nodes), edges
+
+    def _edge_inputs(self, species, index, vector, mask, reach) -> EdgeInputs:
+        config, dtype = self.config, self.config.dtype
+        length = safe_norm(vector)
+        if config.adaptive_envelope:
+            ratio = safe_divide(length, jnp.broadcast_to(reach[..., None], length.shape))
+            envelope = jnp.where(mask, polynomial_envelope(ratio), 0.0)
+        else:
+            envelope = mask.astype(jnp.float32)
+        basis = gaussian_basis(length, config.cutoff_angstrom, config.num_basis).astype(dtype)
+        source = nn.Embed(self.num_species, config.edge_channels, dtype=dtype, name="source")(species)
+        target = nn.Embed(self.num_species, config.edge_channels, dtype=dtype, name="target")(species)
+        source = gather_neighbours(source, index)
+        target = jnp.broadcast_to(target[:, :, None], source.shape)
+        invariants = jnp.concatenate([basis, source, target], axis=-1)
+        return EdgeInputs(index, mask, invariants, envelope, edge_frames(vector, config.order))
+
+    def _edge_degree(self, invariants: jax.Array, edges: EdgeInputs) -> jax.Array:
+        """Sum over neighbours of radial functions on the m = 0 coefficients, turned back (paper, Eq. 3)."""
+        config, order = self.config, self.config.order
+        degrees = order.num_degrees(0)
+        radial = RadialFunction(
+            config.radial_hidden, degrees * config.channels, config.dtype, name="edge_degree"
+        )(invariants)
+        radial = radial.reshape(*radial.shape[:-1], degrees, config.channels)
+        radial = radial * edges.envelope[..., None, None].astype(config.dtype)
+        rest = jnp.zeros((*radial.shape[:-2], order.size - degrees, config.channels), config.dtype)
+        message = from_edges(edges.frames, jnp.concatenate([radial, rest], axis=-2))
+        return message.sum(axis=2) / jnp.asarray(config.average_degree, config.dtype)
+
+
+class ScalarHead(nn.Module):
+    """Invariant outputs of every node, by a feed-forward network."""
+
+    config: EquiformerConfig
+    features: int
+
+    @nn.compact
+    def __call__(self, nodes: jax.Array) -> jax.Array:
+        """[B, N, (lmax+1)^2, C] -> [B, N, features], float32."""
+        return feed_forward(self.config, self.features, name="ffn")(nodes)[..., 0, :].astype(jnp.float32)
+
+
+class VectorHead(nn.Module):
+    """Vector outputs of every node, by an attention block."""
+
+    config: EquiformerConfig
+    features: int = 1
+
+    @nn.compact
+    def __call__(self, nodes: jax.Array, edges: EdgeInputs) -> jax.Array:
+        """[B, N, (lmax+1)^2, C] -> [B, N, features, 3], float32."""
+        out = GraphAttention(self.config, self.features, name="attention")(nodes, edges)
+        return jnp.swapaxes(out[..., 1:4, :], -1, -2).astype(jnp.float32)

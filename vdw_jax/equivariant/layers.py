@@ -1,0 +1,120 @@
+"""Small parts of EquiformerV2: degree-wise linear maps, layer norm, radial functions, envelopes, drop path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vdw_jax.equivariant.grid import precision
+from vdw_jax.equivariant.irreps import degree_index
+
+
+def dense(features: int, dtype, *, name: str | None = None, use_bias: bool = True) -> nn.Dense:
+    """`nn.Dense` that computes in `dtype`, with uniform 1/sqrt(fan in) weights as the published network has."""
+    init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+    return nn.Dense(features, use_bias, dtype=dtype, precision=precision(dtype), kernel_init=init, name=name)
+
+
+class DegreeLinear(nn.Module):
+    """One linear map a degree over the channels of l-major features; a bias for l = 0 only."""
+
+    features: int
+    lmax: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, features: jax.Array) -> jax.Array:
+        """[..., (lmax+1)^2, C] -> [..., (lmax+1)^2, features]."""
+        channels = features.shape[-1]
+        bound = 1 / np.sqrt(channels)
+
+        def init(key, shape):
+            return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+
+        weight = self.param("kernel", init, (self.lmax + 1, channels, self.features)).astype(self.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        parts = [
+            jnp.matmul(
+                features[..., d * d : (d + 1) ** 2, :].astype(self.dtype),
+                weight[d],
+                precision=precision(self.dtype),
+            )
+            for d in range(self.lmax + 1)
+        ]
+        parts[0] = parts[0] + bias
+        return jnp.concatenate(parts, axis=-2)
+
+
+class EquivariantLayerNorm(nn.Module):
+    """Layer norm of l-major features: the usual one for l = 0, one common RMS for all of l > 0.
+
+    Every degree weighs the same in the RMS, whatever its number of orders (EquiformerV2,
+    arXiv:2306.12059, section 4.3). Computed in float32.
+    """
+
+    lmax: int
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, features: jax.Array) -> jax.Array:
+        """[..., (lmax+1)^2, C] -> same."""
+        channels, dtype = features.shape[-1], features.dtype
+        values = features.astype(jnp.float32)
+        scalars = nn.LayerNorm(epsilon=self.epsilon, name="scalars")(values[..., :1, :])
+        if self.lmax == 0:
+            return scalars.astype(dtype)
+        degrees = degree_index(self.lmax)[1:]
+        balance = jnp.asarray(1.0 / ((2 * degrees + 1) * self.lmax), jnp.float32)
+        power = jnp.einsum("...mc,m->...", values[..., 1:, :] ** 2, balance, precision="highest") / channels
+        scale = self.param("scale", nn.initializers.ones, (self.lmax, channels))[degrees - 1]
+        vectors = values[..., 1:, :] * jax.lax.rsqrt(power + self.epsilon)[..., None, None] * scale
+        return jnp.concatenate([scalars, vectors], axis=-2).astype(dtype)
+
+
+class RadialFunction(nn.Module):
+    """MLP from the invariants of an edge to weights: (linear, layer norm, SiLU) each hidden layer, then linear."""
+
+    hidden: Sequence[int]
+    features: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, invariants: jax.Array) -> jax.Array:
+        """[..., n] -> [..., features]."""
+        for width in self.hidden:
+            invariants = dense(width, self.dtype)(invariants)
+            invariants = nn.silu(nn.LayerNorm(dtype=self.dtype)(invariants))
+        return dense(self.features, self.dtype)(invariants)
+
+
+def gaussian_basis(
+    lengths: jax.Array, cutoff: float, num_basis: int, width_in_spacings: float = 2.0
+) -> jax.Array:
+    """exp(-(d - mu_k)^2 / 2 s^2) with `num_basis` centres from 0 to `cutoff`; [..., num_basis]."""
+    centres = jnp.linspace(0.0, cutoff, num_basis)
+    width = width_in_spacings * cutoff / (num_basis - 1)
+    return jnp.exp(-0.5 * ((lengths[..., None] - centres) / width) ** 2)
+
+
+def polynomial_envelope(ratio: jax.Array, power: int = 5) -> jax.Array:
+    """1 at 0 and, with two derivatives, 0 from 1 on (DimeNet, arXiv:2003.03123, Eq. 8, with p = `power`)."""
+    p = float(power)
+    inside = (
+        1.0
+        - (p + 1) * (p + 2) / 2 * ratio**power
+        + p * (p + 2) * ratio ** (power + 1)
+        - p * (p + 1) / 2 * ratio ** (power + 2)
+    )
+    return jnp.where(ratio < 1.0, inside, 0.0)
+
+
+def drop_path(branch: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
+    """Drops a residual branch for whole crystals (first axis), scaled to keep its mean; no key, no drop."""
+    if key is None or rate == 0.0:
+        return branch
+    keep = jax.random.bernoulli(key, 1.0 - rate, (branch.shape[0],) + (1,) * (branch.ndim - 1))
+    return jnp.where(keep, branch / (1.0 - rate), jnp.zeros((), branch.dtype))
