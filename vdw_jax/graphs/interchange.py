@@ -34,11 +34,11 @@ def to_graphs_tuple(batch: CrystalBatch, neighbours: Neighbours) -> jraph.Graphs
     edge_order = np.concatenate([np.flatnonzero(edge_mask), np.flatnonzero(~edge_mask)])
     real_edge = edge_mask.reshape(-1)[edge_order]
 
-    def ordered(values: np.ndarray) -> jnp.ndarray:
+    def ordered(values) -> jnp.ndarray:
         flat = np.asarray(values).reshape(sink, *np.asarray(values).shape[2:])[node_order]
         return jnp.asarray(np.concatenate([flat, np.zeros_like(flat[:1])]))
 
-    def ends(nodes: np.ndarray) -> jnp.ndarray:
+    def ends(nodes) -> jnp.ndarray:
         return jnp.asarray(np.where(real_edge, place[nodes.reshape(-1)[edge_order]], sink).astype(np.int32))
 
     n_node, n_edge = atom_mask.sum(1), edge_mask.sum((1, 2))

@@ -51,7 +51,9 @@ def find_neighbours(
     offsets = geometry.image_offsets(periodicity, image_range)
     num_images = len(offsets)
     shifts = geometry.to_cartesian(jnp.asarray(offsets, jnp.float32), batch.cell)
-    squared = sum((difference[..., None, x] + shifts[:, None, None, :, x]) ** 2 for x in range(3))
+    squared = jnp.square(difference[..., None, 0] + shifts[:, None, None, :, 0])
+    for x in (1, 2):
+        squared = squared + jnp.square(difference[..., None, x] + shifts[:, None, None, :, x])
 
     is_self = np.eye(num_atoms, dtype=bool)[:, :, None] & ~offsets.any(-1)
     real = batch.atom_mask[:, :, None] & batch.atom_mask[:, None, :]

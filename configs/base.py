@@ -1,0 +1,110 @@
+"""What every config shares; the others change it, never copy it."""
+
+import ml_collections
+
+
+def network(**changes) -> ml_collections.ConfigDict:
+    """An EquiformerV2, the paper's unless changed."""
+    config = ml_collections.ConfigDict(
+        dict(
+            num_layers=8,
+            channels=128,
+            attention_channels=64,
+            num_heads=8,
+            alpha_channels=64,
+            value_channels=16,
+            ffn_channels=128,
+            lmax=4,
+            mmax=2,
+            edge_channels=128,
+            num_basis=600,
+            cutoff_angstrom=7.0,
+            alpha_dropout=0.1,
+            drop_path=0.1,
+            edge_activation="s2",
+            ffn_activation="mlp",
+            edge_grid=(10, 9),
+            node_grid=(10, 9),
+            reflections=False,
+            adaptive_envelope=False,
+            condition_every_layer=False,
+            average_degree=20.0,
+            compute_dtype="float32",
+            remat=False,
+        )
+    )
+    config.update(changes)
+    return config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The paper's model and training on J2DH-8."""
+    return ml_collections.ConfigDict(
+        dict(
+            seed=0,
+            data=dict(
+                source="j2dh8",
+                path="",
+                scalars=("surrogate_formation_energy_ev",),
+                max_atoms=20,
+                split="structure",
+                split_seed=0,
+            ),
+            model=dict(
+                encoder=network(),
+                denoiser=network(),
+                cdvae=dict(
+                    latent_dim=256,
+                    hidden_dim=256,
+                    lmf_rank=4,
+                    num_basis=50,
+                    formula_dim=128,
+                    max_neighbours=20,
+                    noise_conditioned=False,
+                ),
+            ),
+            loss=dict(
+                num_atoms=1.0,
+                lattice=10.0,
+                composition=1.0,
+                coordinates=10.0,
+                species=1.0,
+                kl=0.01,
+                properties=1.0,
+                sigma_max=10.0,
+                sigma_min=0.01,
+                species_sigma_max=5.0,
+                species_sigma_min=0.01,
+                num_levels=50,
+                coupled_noise=False,
+                condition_dropout=0.5,
+            ),
+            train=dict(
+                batch_size=512,
+                num_steps=24_000,
+                steps_per_epoch=24,
+                learning_rate=1e-3,
+                schedule="plateau",
+                warmup_steps=0,
+                clip=0.5,
+                clip_by="value",
+                ema_decay=0.999,
+                steps_per_call=24,
+                steps_per_evaluation=240,
+                evaluation_batches=4,
+                max_minutes=1e6,
+            ),
+            gan=dict(
+                num_steps=12_000,
+                steps_per_call=100,
+                critic_steps=5,
+                penalty=10.0,
+                batch_size=512,
+                learning_rate=2e-4,
+                condition_dropout=0.5,
+                critic_dropout=0.5,
+                ema_decay=0.999,
+            ),
+            sample=dict(schedule="annealed_langevin", num_levels=50, steps_per_level=100),
+        )
+    )

@@ -1,0 +1,53 @@
+"""The best model we know, for J2DH-8 and the quintuple-layer family.
+
+`python train.py --config=configs/j2dh8.py --workdir=runs/j2dh8`; minutes and results are in RESULTS.md.
+"""
+
+from configs import base
+
+
+def get_config():
+    """Noise-conditioned denoiser, exactly equivariant nonlinearities, species that only swap sites."""
+    config = base.get_config()
+    network = dict(
+        num_layers=4,
+        channels=96,
+        attention_channels=48,
+        alpha_channels=32,
+        value_channels=12,
+        ffn_channels=96,
+        lmax=3,
+        num_basis=64,
+        edge_channels=96,
+        alpha_dropout=0.0,
+        drop_path=0.0,
+        edge_activation="gate",
+        ffn_activation="product",
+        node_grid=(5, 10),
+        reflections=True,
+        adaptive_envelope=True,
+        condition_every_layer=True,
+        compute_dtype="bfloat16",
+    )
+    config.model.denoiser.update(network)
+    config.model.encoder.update(network)
+    config.model.encoder.num_layers = 3
+    config.model.cdvae.noise_conditioned = True
+    config.data.source = "j2dh8+iii_vi"
+    config.data.max_atoms = 10
+    config.loss.coupled_noise = True
+    config.train.update(
+        dict(
+            batch_size=256,
+            num_steps=24_000,
+            schedule="cosine",
+            warmup_steps=500,
+            clip=1.0,
+            clip_by="norm",
+            steps_per_call=50,
+            steps_per_evaluation=500,
+        )
+    )
+    config.gan.update(dict(num_steps=20_000, critic_dropout=0.0))
+    config.sample.update(dict(schedule="few_step_langevin", num_calls=50))
+    return config

@@ -1,0 +1,15 @@
+"""Bulk crystals from a CSV with CDVAE's columns.
+
+`python train.py --config=configs/mp20.py --config.data.path=mp20.csv --workdir=runs/mp20`
+"""
+
+from configs import j2dh8
+
+
+def get_config():
+    """Three periods, up to 20 atoms, formation energy an atom as the condition."""
+    config = j2dh8.get_config()
+    config.data.update(
+        dict(source="csv", path="", scalars=("formation_energy_per_atom",), max_atoms=20, split="structure")
+    )
+    return config

@@ -1,0 +1,112 @@
+"""Noise on coordinates and species: schedules, corruption, targets, and the preconditioning of the network."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vdw_jax import geometry
+from vdw_jax.types import Periodicity
+
+UNIFORM_FROM_SPACINGS = 0.8
+"""From this noise on (in plane spacings) a wrapped Gaussian is uniform to 1e-5: 2 exp(-2 pi^2 0.8^2)."""
+
+
+def geometric_levels(sigma_max: float, sigma_min: float, num_levels: int) -> np.ndarray:
+    """Noise levels from `sigma_max` down to `sigma_min`, equally spaced in log; [num_levels]."""
+    return np.geomspace(sigma_max, sigma_min, num_levels).astype(np.float32)
+
+
+def wrapped_displacement(
+    noisy: jax.Array, clean: jax.Array, cell: jax.Array, sigma: jax.Array, periodicity: Periodicity
+) -> jax.Array:
+    """sigma^2 times the score of the wrapped Gaussian around `clean`, at `noisy`; [B, N, 3], Angstrom.
+
+    The posterior mean of (clean image - noisy) over the images of each atom: the minimum image where the noise is
+    small against the cell, 0 along periods where it is large. Exact score of the noised data on the torus after
+    averaging over the data, for two images each way and noise below 0.8 plane spacings; uniform above.
+    """
+    difference = geometry.wrap(clean - noisy, cell, periodicity, centre=0.0)
+    offsets = geometry.image_offsets(periodicity, (2, 2, 2))
+    shifts = geometry.to_cartesian(jnp.asarray(offsets, jnp.float32), cell)
+    images = difference[:, :, None, :] + shifts[:, None, :, :]
+    logits = -0.5 * jnp.sum(images**2, -1) / sigma[:, None, None] ** 2
+    mean = jnp.sum(jax.nn.softmax(logits, axis=-1)[..., None] * images, axis=2)
+    is_period = jnp.asarray(periodicity)
+    uniform = (sigma[:, None] > UNIFORM_FROM_SPACINGS * geometry.plane_spacings(cell)) & is_period
+    fractional = jnp.where(uniform[:, None, :], 0.0, geometry.to_fractional(mean, cell))
+    return geometry.to_cartesian(fractional, cell)
+
+
+def preconditioning(sigma: jax.Array, sigma_data: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(c_skip, c_out, c_in) of Karras et al., arXiv:2206.00364, Table 1, with c_in scaled to 1 at sigma = 0."""
+    total = jnp.sqrt(sigma**2 + sigma_data**2)
+    return (sigma_data / total) ** 2, sigma * sigma_data / total, sigma_data / total
+
+
+def centre(vectors: jax.Array, mask: jax.Array) -> jax.Array:
+    """Removes the mean over real atoms; [B, N, 3], 0 on padding."""
+    weights = mask[..., None].astype(vectors.dtype)
+    mean = jnp.sum(vectors * weights, 1, keepdims=True) / jnp.maximum(weights.sum(1, keepdims=True), 1.0)
+    return (vectors - mean) * weights
+
+
+def permute_species(key: jax.Array, numbers: jax.Array, rate: jax.Array) -> jax.Array:
+    """Shuffles the species of a random subset of atoms, each in it with probability `rate`: counts never change.
+
+    Args:
+      numbers: [B, N] int32, 0 on padding.
+      rate: [B].
+    """
+    choose, shuffle = jax.random.split(key)
+    chosen = (jax.random.uniform(choose, numbers.shape) < rate[:, None]) & (numbers > 0)
+    place = jnp.broadcast_to(jnp.arange(numbers.shape[1], dtype=jnp.float32), numbers.shape)
+    rest = place + 1.0
+    targets = jnp.argsort(jnp.where(chosen, place - numbers.shape[1], rest), axis=1)
+    sources = jnp.argsort(jnp.where(chosen, jax.random.uniform(shuffle, numbers.shape) - 1.0, rest), axis=1)
+    moved = jnp.take_along_axis(numbers, sources, axis=1)
+    return jnp.put_along_axis(numbers, targets, moved, axis=1, inplace=False)
+
+
+def resample_species(key: jax.Array, numbers: jax.Array, sigma: jax.Array, composition: jax.Array) -> jax.Array:
+    """Species drawn from (one-hot + sigma p_comp) / (1 + sigma), Eq. 1 of the paper; [B, N] int32.
+
+    Args:
+      sigma: [B].
+      composition: [B, E], the predicted shares.
+    """
+    choose, draw = jax.random.split(key)
+    replaced = jax.random.uniform(choose, numbers.shape) < (sigma / (1 + sigma))[:, None]
+    logits = jnp.log(composition + 1e-20)[:, None, :]
+    drawn = jax.random.categorical(draw, jnp.broadcast_to(logits, (*numbers.shape, logits.shape[-1]))) + 1
+    return jnp.where(replaced & (numbers > 0), drawn, numbers)
+
+
+def assign_species(logits: jax.Array, slots: jax.Array) -> jax.Array:
+    """Gives each atom one of `slots` by greedy choice of the largest logit left: counts hold exactly.
+
+    Args:
+      logits: [B, N, E].
+      slots: [B, N] int32, the multiset of atomic numbers to give out, 0 on padding (padding stays padding).
+    """
+    size = slots.shape[1]
+    score = jnp.take_along_axis(
+        jax.nn.log_softmax(logits), jnp.broadcast_to(jnp.maximum(slots - 1, 0)[:, None, :], (*slots.shape, size)), axis=2
+    )
+    real = slots > 0
+    usable = real[:, :, None] == real[:, None, :]
+    score = jnp.where(usable, score, -jnp.inf)
+    batch = jnp.arange(slots.shape[0])
+
+    def step(_, carry):
+        score, chosen = carry
+        best = jnp.argmax(score.reshape(score.shape[0], -1), axis=1)
+        atom, slot = best // size, best % size
+        chosen = chosen.at[batch, atom].set(slots[batch, slot])
+        score = score.at[batch, atom, :].set(-jnp.inf).at[batch, :, slot].set(-jnp.inf)
+        return score, chosen
+
+    # Real atoms first, then padding among itself; -inf ties resolve to taken places only after all are given.
+    score = jnp.where(real[:, :, None], score, jnp.where(usable, -1e30, -jnp.inf))
+    return jax.lax.fori_loop(0, size, step, (score, jnp.zeros_like(slots)))[1]

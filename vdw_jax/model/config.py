@@ -1,0 +1,60 @@
+"""Choices of a `CDVAE`, hashable; everything a checkpoint needs to be read again."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from vdw_jax.equivariant.config import EquiformerConfig
+from vdw_jax.equivariant.grid import SphereGrid
+from vdw_jax.types import SLAB, Periodicity
+
+
+@dataclasses.dataclass(frozen=True)
+class ScalarCondition:
+    """A scalar that may be asked for: its name, and mean and spread over the training part, in its unit."""
+
+    name: str
+    mean: float
+    std: float
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Sizes and choices; defaults are the paper's."""
+
+    encoder: EquiformerConfig = EquiformerConfig()
+    denoiser: EquiformerConfig = EquiformerConfig()
+    scalars: tuple[ScalarCondition, ...] = ()
+    lattice_mean: tuple[float, ...] = (0.0,) * 6
+    lattice_std: tuple[float, ...] = (1.0,) * 6
+    periodicity: Periodicity = SLAB
+    max_atoms: int = 20
+    max_neighbours: int = 20
+    image_range: tuple[int, int, int] = (3, 3, 3)
+    latent_dim: int = 256
+    hidden_dim: int = 256
+    lmf_rank: int = 4
+    num_basis: int = 50
+    formula_dim: int = 128
+    noise_conditioned: bool = True
+    sigma_data_in_plane: float = 1.0
+    sigma_data_normal: float = 4.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dict, for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
+        """Inverse of `to_dict`, also after a trip through JSON."""
+        values = dict(values)
+        for part in ("encoder", "denoiser"):
+            network = dict(values[part])
+            for grid in ("edge_grid", "node_grid"):
+                network[grid] = SphereGrid(**network[grid])
+            values[part] = EquiformerConfig(**network)
+        values["scalars"] = tuple(ScalarCondition(**scalar) for scalar in values["scalars"])
+        for name in ("lattice_mean", "lattice_std", "periodicity", "image_range"):
+            values[name] = tuple(values[name])
+        return cls(**values)

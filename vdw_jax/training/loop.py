@@ -1,0 +1,261 @@
+"""Both training stages from a config: data, model, optimiser, checkpoints, resuming, export."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from vdw_jax.equivariant.config import EquiformerConfig
+from vdw_jax.equivariant.grid import SphereGrid
+from vdw_jax.graphs.neighbours import image_range_for
+from vdw_jax.model.cdvae import CDVAE, lattice_targets
+from vdw_jax.model.config import ModelConfig, ScalarCondition
+from vdw_jax.model.cwgan import Critic, Generator
+from vdw_jax.model.fusion import condition_vector
+from vdw_jax.structures.dataset import CrystalDataset
+from vdw_jax.structures.source import load_source
+from vdw_jax.structures.splits import split_dataset
+from vdw_jax.training.checkpoint import Checkpoints, write_json_atomic
+from vdw_jax.training.export import save_weights
+from vdw_jax.training.interrupt import GracefulExit
+from vdw_jax.training.losses import Example, LossConfig, draw_conditions
+from vdw_jax.training.metrics_log import MetricsLog
+from vdw_jax.training.progress import Progress
+from vdw_jax.training.steps import (
+    GanConfig,
+    GanState,
+    TrainState,
+    data_mesh,
+    encode_all,
+    evaluate,
+    gan_steps,
+    make_example,
+    train_steps,
+)
+
+LATTICE_STD_FLOOR = (0.02, 0.02, 0.02, 1.0, 1.0, 1.0)
+"""Angstrom and degrees: a lattice parameter that never varies is not blown up."""
+
+
+def create_equiformer(config: ConfigDict) -> EquiformerConfig:
+    """Network sizes from their part of the config; grids are (rings, points a ring)."""
+    values = config.to_dict()
+    for grid in ("edge_grid", "node_grid"):
+        values[grid] = SphereGrid(*values[grid])
+    return EquiformerConfig(**values)
+
+
+def create_model(config: ConfigDict, data: CrystalDataset) -> CDVAE:
+    """The model, with normalisation and image range from the training data."""
+    known = {name: data.scalars[name][np.isfinite(data.scalars[name])] for name in config.data.scalars}
+    scalars = tuple(
+        ScalarCondition(name, float(values.mean()), float(max(values.std(), 1e-6))) for name, values in known.items()
+    )
+    denoiser = create_equiformer(config.model.denoiser)
+    encoder = create_equiformer(config.model.encoder)
+    cutoff = max(denoiser.cutoff_angstrom, encoder.cutoff_angstrom)
+    blank = ModelConfig(
+        encoder=encoder,
+        denoiser=denoiser,
+        scalars=scalars,
+        periodicity=data.periodicity,
+        max_atoms=config.data.max_atoms,
+        image_range=image_range_for(data.cell, data.periodicity, cutoff),
+        **config.model.cdvae.to_dict(),
+    )
+    example = create_example(data, ())
+    targets = np.asarray(lattice_targets(example.crystals.cell, example.crystals, blank))
+    mean, std = targets.mean(0), np.maximum(targets.std(0), LATTICE_STD_FLOOR)
+    values = blank.to_dict() | {"lattice_mean": mean.tolist(), "lattice_std": std.tolist()}
+    return CDVAE(ModelConfig.from_dict(values))
+
+
+def create_example(data: CrystalDataset, scalars: tuple[str, ...]) -> Example:
+    """A whole data set as one `Example` on the device."""
+    columns = [data.scalars[name] for name in scalars]
+    table = np.stack(columns, -1) if columns else np.zeros((len(data), 0), np.float32)
+    return make_example(data.atomic_numbers, data.positions, data.cell, table)
+
+
+def create_optimizer(config: ConfigDict) -> optax.GradientTransformationExtraArgs:
+    """Adam with the configured clipping and schedule: "cosine", or the paper's "plateau"."""
+    train = config.train
+    clip = optax.clip(train.clip) if train.clip_by == "value" else optax.clip_by_global_norm(train.clip)
+    if train.schedule == "plateau":
+        plateau = optax.contrib.reduce_on_plateau(
+            factor=0.6, patience=30, accumulation_size=train.steps_per_epoch, min_scale=1e-5 / train.learning_rate
+        )
+        return optax.chain(clip, optax.adam(train.learning_rate), plateau)
+    warmup = min(train.warmup_steps, train.num_steps // 2)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, train.learning_rate, warmup, train.num_steps)
+    return optax.with_extra_args_support(optax.chain(clip, optax.adam(schedule)))
+
+
+def create_data(config: ConfigDict) -> tuple[CrystalDataset, dict[str, np.ndarray]]:
+    """The configured data set and its split."""
+    data = load_source(
+        config.data.source,
+        path=config.data.path or None,
+        properties=tuple(config.data.scalars),
+        max_atoms=config.data.max_atoms,
+    )
+    return data, split_dataset(data, config.data.split_seed, by=config.data.split)
+
+
+def train(config: ConfigDict, workdir: str | Path, *, quiet: bool = False) -> dict[str, float]:
+    """Trains both stages, or goes on from the last checkpoint in `workdir`.
+
+    Writes checkpoints, `metrics.jsonl` and TensorBoard files, and at the end `export/`: what `sample.py` reads.
+
+    Returns:
+      The last validation metrics. Empty if it was interrupted (by SIGTERM or Ctrl-C; everything is saved then).
+    Raises:
+      ValueError: if the batch size is no multiple of the number of devices.
+    """
+    workdir = Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    mesh = data_mesh()
+    if config.train.batch_size % mesh.size:
+        raise ValueError(f"train.batch_size {config.train.batch_size} is no multiple of {mesh.size} devices")
+    data, split = create_data(config)
+    train_part = data.select(split["train"])
+    model = create_model(config, train_part)
+    names = tuple(config.data.scalars)
+    train_data, validation = create_example(train_part, names), create_example(data.select(split["validation"]), names)
+    weights = LossConfig(**config.loss.to_dict())
+    key = jax.random.key(config.seed)
+    facts = {
+        "config": config.to_dict(),
+        "model": model.config.to_dict(),
+        "data_hash": data.content_hash(),
+        "atom_counts": sorted(int(n) for n in set(train_part.num_atoms)),
+        "elements": sorted(int(n) for n in set(train_part.atomic_numbers.ravel()) - {0}),
+    }
+    write_json_atomic(workdir / "config.json", facts)
+
+    with GracefulExit() as stop:
+        state, metrics = _first_stage(config, workdir, model, weights, train_data, validation, key, stop, quiet)
+        if stop.requested:
+            return {}
+        gan, latents = _second_stage(config, workdir, model, state.ema, train_data, key, stop, quiet)
+        if stop.requested:
+            return {}
+    export(workdir / "export", facts, state.ema, gan, latents)
+    return metrics
+
+
+def _first_stage(config, workdir, model, weights, train_data, validation, key, stop, quiet):
+    train, mesh = config.train, data_mesh()
+    optimizer = create_optimizer(config)
+
+    @jax.jit
+    def initial(key):
+        few = jax.tree.map(lambda x: x[:2], train_data)
+        conditions = draw_conditions(few, key, 0.0)
+        params = model.init(key, few.crystals, conditions, jnp.ones(2))
+        return TrainState(jnp.zeros((), jnp.int32), params, params, optimizer.init(params))
+
+    state = initial(jax.random.fold_in(key, 0))
+    metrics: dict[str, float] = {}
+    with Checkpoints(workdir / "stage1") as checkpoints:
+        restored = checkpoints.restore_latest(state)
+        state, step = restored if restored else (state, 0)
+        deadline = time.monotonic() + train.max_minutes * 60
+        with (
+            MetricsLog(workdir, resume_step=step if restored else -1) as log,
+            Progress(train.num_steps, "stage 1", quiet) as progress,
+        ):
+            while step < train.num_steps and not stop.requested and time.monotonic() < deadline:
+                count = min(train.steps_per_call, train.num_steps - step)
+                state, latest = train_steps(
+                    state, train_data, jax.random.fold_in(key, 1), model=model, weights=weights, optimizer=optimizer,
+                    batch_size=train.batch_size, decay=train.ema_decay, mesh=mesh, num_steps=count,
+                )  # fmt: skip
+                step += count
+                latest = jax.device_get(latest)
+                if not np.isfinite(latest["loss"]):
+                    raise FloatingPointError(f"the loss is {latest['loss']} at step {step}; nothing was saved since")
+                log.write(step, {f"train/{k}": v for k, v in latest.items()})
+                progress.update(step, loss=latest["loss"])
+                if step % train.steps_per_evaluation < count or step >= train.num_steps:
+                    metrics = _validate(state.ema, validation, key, model, weights, config)
+                    log.write(step, {f"validation/{k}": v for k, v in metrics.items()})
+                    checkpoints.save(step, state, metrics["loss"])
+            checkpoints.save(step, state, metrics.get("loss"))
+    if step < train.num_steps:
+        stop.requested = True
+        print(f"saved at step {step} of {train.num_steps}; the same command goes on from there")
+    return state, metrics
+
+
+def _validate(params, validation, key, model, weights, config) -> dict[str, float]:
+    metrics = evaluate(
+        params, validation, jax.random.fold_in(key, 2), model=model, weights=weights,
+        batch_size=config.train.batch_size, mesh=data_mesh(), num_batches=config.train.evaluation_batches,
+    )  # fmt: skip
+    return {name: float(value) for name, value in jax.device_get(metrics).items()}
+
+
+def _second_stage(config, workdir, model, params, data, key, stop, quiet):
+    gan_config = GanConfig(**{k: v for k, v in config.gan.to_dict().items() if k not in ("num_steps", "steps_per_call")})
+    mean, spread = encode_all(params, data, model=model, batch_size=config.train.batch_size)
+    centre, scale = mean.mean(0), mean.std(0) + 1e-3
+    latents = ((mean - centre) / scale, spread / scale)
+    generator = Generator(model.config.latent_dim)
+    critic = Critic(dropout=gan_config.critic_dropout)
+    few = jax.tree.map(lambda x: x[:2], data)
+    condition = condition_vector(draw_conditions(few, key, 0.0), model.config)
+    optimizer = gan_config.optimizer()
+
+    @jax.jit
+    def initial(key):
+        keys = jax.random.split(key)
+        made = generator.init(keys[0], jnp.zeros((2, model.config.latent_dim)), condition)
+        judged = critic.init(keys[1], jnp.zeros((2, model.config.latent_dim)), condition)["params"]
+        return GanState(
+            jnp.zeros((), jnp.int32), made["params"], made["batch_stats"], judged, made["params"],
+            optimizer.init(made["params"]), optimizer.init(judged),
+        )  # fmt: skip
+
+    state = initial(jax.random.fold_in(key, 3))
+    total = config.gan.num_steps
+    with Checkpoints(workdir / "stage2") as checkpoints:
+        restored = checkpoints.restore_latest(state)
+        state, step = restored if restored else (state, 0)
+        base = config.train.num_steps
+        with MetricsLog(workdir, resume_step=base + step) as log, Progress(total, "stage 2", quiet) as progress:
+            while step < total and not stop.requested:
+                count = min(config.gan.steps_per_call, total - step)
+                state, latest = gan_steps(
+                    state, data, latents, jax.random.fold_in(key, 4), model=model, generator=generator, critic=critic,
+                    config=gan_config, num_steps=count,
+                )  # fmt: skip
+                step += count
+                latest = jax.device_get(latest)
+                log.write(base + step, {f"gan/{k}": v for k, v in latest.items()})
+                progress.update(step, **latest)
+            checkpoints.save(step, state)
+    if step < total:
+        print(f"second stage saved at step {step} of {total}; the same command goes on from there")
+    return state, (centre, scale)
+
+
+def export(directory: Path, facts: dict[str, Any], params, gan: GanState, latents) -> None:
+    """Writes weights without pickle, and what is needed to read them, for `sample.py`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    weights = {
+        "model": params["params"],
+        "generator": {"params": gan.ema, "batch_stats": gan.batch_stats},
+        "latent": {"mean": latents[0], "std": latents[1]},
+    }
+    save_weights(directory / "weights.npz", jax.device_get(weights), dtype="float16")
+    facts = facts | {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
+    write_json_atomic(directory / "model.json", json.loads(json.dumps(facts)))

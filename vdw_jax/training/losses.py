@@ -1,0 +1,140 @@
+"""Losses of both stages."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from vdw_jax.diffusion import noise
+from vdw_jax.model.cdvae import CDVAE, lattice_targets
+from vdw_jax.types import Conditions, CrystalBatch
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """Weights and noise of the first stage; defaults are the published ones."""
+
+    num_atoms: float = 1.0
+    lattice: float = 10.0
+    composition: float = 1.0
+    coordinates: float = 10.0
+    species: float = 1.0
+    kl: float = 0.01
+    properties: float = 1.0
+    sigma_max: float = 10.0
+    sigma_min: float = 0.01
+    species_sigma_max: float = 5.0
+    species_sigma_min: float = 0.01
+    num_levels: int = 50
+    coupled_noise: bool = True  # species noise follows the coordinates' level, and only swaps sites
+    condition_dropout: float = 0.5
+
+
+@struct.dataclass
+class Example:
+    """A batch with what is known of it."""
+
+    crystals: CrystalBatch
+    scalars: jax.Array  # [B, S], NaN where absent
+
+
+def draw_conditions(example: Example, key: jax.Array, dropout: float) -> Conditions:
+    """Conditions of the batch, each dropped with probability `dropout` on its own."""
+    numbers = example.crystals.atomic_numbers
+    counts = jax.nn.one_hot(numbers - 1, 100).sum(1)
+    scalar_key, formula_key = jax.random.split(key)
+    keep = jax.random.bernoulli(scalar_key, 1 - dropout, example.scalars.shape)
+    present = keep & jnp.isfinite(example.scalars)
+    return Conditions(
+        scalars=jnp.where(present, example.scalars, 0.0),
+        scalar_mask=present,
+        composition=counts / jnp.maximum(counts.sum(-1, keepdims=True), 1),
+        composition_mask=jax.random.bernoulli(formula_key, 1 - dropout, numbers.shape[:1]),
+    )
+
+
+def cdvae_loss(
+    model: CDVAE, weights: LossConfig, params, example: Example, key: jax.Array, train: bool
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Total loss of the first stage and its parts, as means over the batch.
+
+    Coordinates: mean squared error of the network's output against what would give the exact displacement, so every
+    noise level weighs the same (Karras et al., arXiv:2206.00364, Eq. 8; for the paper's network it is CDVAE's loss).
+    """
+    keys = jax.random.split(key, 6)
+    batch, mask = example.crystals, example.crystals.atom_mask
+
+    def call(method: str, *args, stream: int = 0):
+        return model.apply(params, *args, train, method=method, rngs={"dropout": jax.random.fold_in(keys[5], stream)})
+
+    mean, log_variance = call("encode", batch)
+    latent = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(keys[0], mean.shape)
+    conditions = draw_conditions(example, keys[1], weights.condition_dropout)
+    fused = model.apply(params, latent, conditions, method="fuse")
+    heads = model.apply(params, fused, method="heads")
+    predicted = model.apply(params, latent, method="properties")
+
+    counts = jax.nn.one_hot(batch.atomic_numbers - 1, heads.composition.shape[-1]).sum(1)
+    shares = counts / counts.sum(-1, keepdims=True)
+    lattice_error = heads.lattice - lattice_targets(batch.cell, batch, model.config)
+
+    # Noise.
+    level = jax.random.uniform(keys[2], mean.shape[:1])
+    species_key, level_key = jax.random.split(keys[3])
+    if weights.coupled_noise:
+        species_level = level
+    else:
+        steps = weights.num_levels - 1
+        level = jnp.round(level * steps) / steps
+        species_level = jnp.round(jax.random.uniform(level_key, level.shape) * steps) / steps
+    sigma = weights.sigma_max * (weights.sigma_min / weights.sigma_max) ** level
+    species_sigma = weights.species_sigma_max * (weights.species_sigma_min / weights.species_sigma_max) ** species_level
+    if weights.coupled_noise:
+        noisy_species = noise.permute_species(species_key, batch.atomic_numbers, species_sigma / (1 + species_sigma))
+    else:
+        composition = jax.lax.stop_gradient(jax.nn.softmax(heads.composition))
+        noisy_species = noise.resample_species(species_key, batch.atomic_numbers, species_sigma, composition)
+    clean = batch.positions * mask[..., None]
+    noisy = clean + sigma[:, None, None] * noise.centre(jax.random.normal(keys[4], clean.shape), mask)
+    target = noise.wrapped_displacement(noisy, clean, batch.cell, sigma, model.config.periodicity)
+    target = noise.centre(target, mask)
+
+    output = call("denoise", fused, batch.replace(positions=noisy, atomic_numbers=noisy_species), sigma, stream=1)
+    skip, out, _ = model.apply(params, sigma, method="coefficients")
+    wanted = (target - (skip - 1.0) * noise.centre(noisy, mask)) / out
+    per_atom = jnp.sum((output.raw - wanted) ** 2, -1) * mask
+    species_loss = optax.softmax_cross_entropy_with_integer_labels(
+        output.species, jnp.maximum(batch.atomic_numbers - 1, 0)
+    )
+    num_real = jnp.maximum(mask.sum(), 1)
+    right = (jnp.argmax(output.species, -1) + 1 == batch.atomic_numbers) & mask
+
+    parts = {
+        "num_atoms": optax.softmax_cross_entropy_with_integer_labels(heads.num_atoms, batch.num_atoms).mean(),
+        "lattice": jnp.mean(lattice_error**2),
+        "composition": optax.softmax_cross_entropy(heads.composition, shares).mean(),
+        "coordinates": per_atom.sum() / num_real / 3.0,
+        "species": (species_loss * mask).sum() / num_real,
+        "kl": -0.5 * jnp.sum(1 + log_variance - mean**2 - jnp.exp(log_variance), -1).mean(),
+    }
+    known = jnp.isfinite(example.scalars)
+    if model.config.scalars:
+        scale = jnp.array([s.std for s in model.config.scalars])
+        centre = jnp.array([s.mean for s in model.config.scalars])
+        error = jnp.where(known, predicted - (jnp.where(known, example.scalars, 0.0) - centre) / scale, 0.0)
+        parts["properties"] = jnp.sum(error**2) / jnp.maximum(known.sum(), 1)
+    total = sum((getattr(weights, name) * value for name, value in parts.items()), jnp.zeros(()))
+    extra = {
+        "loss": total,
+        "lattice_error_angstrom": jnp.mean(
+            jnp.abs(lattice_error[:, :3]) * jnp.asarray(model.config.lattice_std[:3], jnp.float32)
+        ),
+        "num_atoms_accuracy": jnp.mean(jnp.argmax(heads.num_atoms, -1) == batch.num_atoms),
+        "composition_error": jnp.mean(jnp.sum(jnp.abs(jax.nn.softmax(heads.composition) - shares), -1)),
+        "species_accuracy": right.sum() / num_real,
+    }
+    return total, {**parts, **extra}
