@@ -207,7 +207,8 @@ def _validate(params, validation, key, model, weights, config) -> dict[str, floa
 def _second_stage(config, workdir, model, params, data, key, stop, quiet):
     gan_config = GanConfig(**{k: v for k, v in config.gan.to_dict().items() if k not in ("num_steps", "steps_per_call")})
     mean, spread = encode_all(params, data, model=model, batch_size=config.train.batch_size)
-    centre, scale = mean.mean(0), mean.std(0) + 1e-3
+    # Spread of the aggregate posterior: dimensions that the KL term switched off get 1, not their tiny std.
+    centre, scale = mean.mean(0), jnp.sqrt(mean.var(0) + jnp.mean(spread**2, 0))
     latents = ((mean - centre) / scale, spread / scale)
     generator = Generator(model.config.latent_dim)
     critic = Critic(dropout=gan_config.critic_dropout)
