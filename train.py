@@ -3,7 +3,7 @@
 The same command goes on from the last checkpoint after any interruption.
 """
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from vdw_jax.structures.errors import DataError
@@ -18,6 +18,7 @@ flags.mark_flag_as_required("config")
 def main(argv: list[str]) -> None:
     """Entry point."""
     del argv
+    logging.set_verbosity(logging.WARNING)
     try:
         metrics = train(CONFIG.value, WORKDIR.value, quiet=QUIET.value)
     except (DataError, FileNotFoundError) as error:

@@ -95,6 +95,8 @@ def get_config() -> ml_collections.ConfigDict:
                 max_minutes=1e6,
             ),
             gan=dict(
+                generator_hidden=(512, 512, 1024, 1024, 512),
+                critic_hidden=(512, 512, 512),
                 num_steps=12_000,
                 steps_per_call=100,
                 critic_steps=5,
@@ -105,6 +107,6 @@ def get_config() -> ml_collections.ConfigDict:
                 critic_dropout=0.5,
                 ema_decay=0.999,
             ),
-            sample=dict(schedule="annealed_langevin", num_levels=50, steps_per_level=100),
+            sample=dict(schedule="annealed_langevin", num_levels=50, steps_per_level=100, num_calls=50),
         )
     )

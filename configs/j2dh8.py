@@ -35,7 +35,7 @@ def get_config():
     config.model.cdvae.noise_conditioned = True
     config.data.source = "j2dh8+iii_vi"
     config.data.max_atoms = 10
-    config.loss.coupled_noise = True
+    config.loss.update(dict(coupled_noise=True, kl=1e-3))
     config.train.update(
         dict(
             batch_size=256,
@@ -49,5 +49,5 @@ def get_config():
         )
     )
     config.gan.update(dict(num_steps=20_000, critic_dropout=0.0))
-    config.sample.update(dict(schedule="few_step_langevin", num_calls=50))
+    config.sample.schedule = "few_step_langevin"
     return config

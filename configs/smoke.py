@@ -9,8 +9,20 @@ from configs import j2dh8
 def get_config():
     """A tiny network for a few steps."""
     config = j2dh8.get_config()
-    network = dict(num_layers=1, channels=16, attention_channels=8, num_heads=2, alpha_channels=8, value_channels=8,
-                   ffn_channels=16, lmax=2, node_grid=(4, 7), num_basis=16, edge_channels=16, compute_dtype="float32")  # fmt: skip
+    network = dict(
+        num_layers=1,
+        channels=16,
+        attention_channels=8,
+        num_heads=2,
+        alpha_channels=8,
+        value_channels=8,
+        ffn_channels=16,
+        lmax=2,
+        node_grid=(4, 7),
+        num_basis=16,
+        edge_channels=16,
+        compute_dtype="float32",
+    )
     config.model.denoiser.update(network)
     config.model.encoder.update(network)
     config.model.encoder.num_layers = 1

@@ -20,9 +20,11 @@ ALLOWED: dict[str, set[str]] = {
     "diffusion": GROUND,
     "model": GROUND | {"structures", "graphs", "equivariant", "diffusion"},
     "training": GROUND | {"structures", "graphs", "equivariant", "diffusion", "model"},
+    "design": GROUND
+    | {"structures", "graphs", "equivariant", "diffusion", "model", "training", "pretrained"},
     "metrics": GROUND | {"structures", "graphs"},
     "report": GROUND
-    | {"structures", "graphs", "equivariant", "diffusion", "model", "training", "metrics", "pretrained"},
+    | {"structures", "graphs", "equivariant", "diffusion", "model", "training", "metrics", "design", "pretrained"},
     "pretrained": GROUND | {"structures", "graphs", "equivariant", "diffusion", "model", "training"},
 }
 """What each room may import besides itself, low rooms first."""

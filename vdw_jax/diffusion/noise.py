@@ -91,9 +91,8 @@ def assign_species(logits: jax.Array, slots: jax.Array) -> jax.Array:
       slots: [B, N] int32, the multiset of atomic numbers to give out, 0 on padding (padding stays padding).
     """
     size = slots.shape[1]
-    score = jnp.take_along_axis(
-        jax.nn.log_softmax(logits), jnp.broadcast_to(jnp.maximum(slots - 1, 0)[:, None, :], (*slots.shape, size)), axis=2
-    )
+    element = jnp.broadcast_to(jnp.maximum(slots - 1, 0)[:, None, :], (*slots.shape, size))
+    score = jnp.take_along_axis(jax.nn.log_softmax(logits), element, axis=2)
     real = slots > 0
     usable = real[:, :, None] == real[:, None, :]
     score = jnp.where(usable, score, -jnp.inf)

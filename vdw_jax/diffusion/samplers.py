@@ -6,13 +6,13 @@ dynamics and its few-step relatives differ only in their tables of (sigma_i, a_i
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 
 from vdw_jax.diffusion.noise import geometric_levels
 
@@ -20,13 +20,13 @@ Extra = TypeVar("Extra")
 Denoise = Callable[[jax.Array, Extra, jax.Array, jax.Array], tuple[jax.Array, Extra]]
 
 
-@dataclasses.dataclass(frozen=True)
+@struct.dataclass
 class Schedule:
     """Noise level, gain on the displacement and noise of every network call; each [num_calls]."""
 
-    sigma: np.ndarray  # Angstrom
-    gain: np.ndarray  # 1
-    noise: np.ndarray  # Angstrom
+    sigma: jax.Array | np.ndarray  # Angstrom
+    gain: jax.Array | np.ndarray  # 1
+    noise: jax.Array | np.ndarray  # Angstrom
 
     @property
     def num_calls(self) -> int:

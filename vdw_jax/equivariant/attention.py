@@ -27,8 +27,15 @@ class EdgeInputs:
 
 
 def gather_neighbours(features: jax.Array, index: jax.Array) -> jax.Array:
-    """Features [B, N, ...] of the neighbours [B, N, K]; [B, N, K, ...]."""
-    return jax.vmap(lambda nodes, places: nodes[places])(features, index)
+    """Features [B, N, ...] of the neighbours [B, N, K]; [B, N, K, ...].
+
+    A product with a 0/1 matrix, exact in any dtype: crystals are small, and its gradient is a product too, where
+    that of indexing is a scatter, whose order of summation differs from run to run on a GPU.
+    """
+    batch, num_atoms, num_slots = index.shape
+    chosen = jax.nn.one_hot(index.reshape(batch, -1), num_atoms, dtype=features.dtype)
+    flat = features.reshape(batch, num_atoms, -1)
+    return jnp.matmul(chosen, flat, precision="highest").reshape(batch, num_atoms, num_slots, *features.shape[2:])
 
 
 def smooth_leaky_relu(values: jax.Array, slope: float = 0.2) -> jax.Array:

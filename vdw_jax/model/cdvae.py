@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -110,7 +112,7 @@ class CDVAE(nn.Module):
         """
         mask = batch.atom_mask
         skip, out, scale = self.coefficients(sigma)
-        seen = batch.replace(positions=batch.positions * scale)
+        seen = dataclasses.replace(batch, positions=batch.positions * scale)
         graph = self._neighbours(seen, self.config.denoiser.cutoff_angstrom)
         context = fused
         if self.config.noise_conditioned:

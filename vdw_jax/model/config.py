@@ -41,6 +41,10 @@ class ModelConfig:
     sigma_data_in_plane: float = 1.0
     sigma_data_normal: float = 4.0
 
+    def with_images(self, image_range: tuple[int, int, int]) -> ModelConfig:
+        """The same model, searching more images for neighbours."""
+        return dataclasses.replace(self, image_range=image_range)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dict, for JSON."""
         return dataclasses.asdict(self)

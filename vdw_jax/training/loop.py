@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from vdw_jax.model.config import ModelConfig, ScalarCondition
 from vdw_jax.model.cwgan import Critic, Generator
 from vdw_jax.model.fusion import condition_vector
 from vdw_jax.structures.dataset import CrystalDataset
+from vdw_jax.structures.formula import formula_string
 from vdw_jax.structures.source import load_source
 from vdw_jax.structures.splits import split_dataset
 from vdw_jax.training.checkpoint import Checkpoints, write_json_atomic
@@ -38,6 +41,7 @@ from vdw_jax.training.steps import (
     evaluate,
     gan_steps,
     make_example,
+    replicate,
     train_steps,
 )
 
@@ -138,6 +142,8 @@ def train(config: ConfigDict, workdir: str | Path, *, quiet: bool = False) -> di
         "data_hash": data.content_hash(),
         "atom_counts": sorted(int(n) for n in set(train_part.num_atoms)),
         "elements": sorted(int(n) for n in set(train_part.atomic_numbers.ravel()) - {0}),
+        "formulas": sorted({_formula(numbers) for numbers in train_part.atomic_numbers}),
+        "scalar_range": {name: _range(train_part.scalars[name]) for name in names},
     }
     write_json_atomic(workdir / "config.json", facts)
 
@@ -152,6 +158,14 @@ def train(config: ConfigDict, workdir: str | Path, *, quiet: bool = False) -> di
     return metrics
 
 
+def _formula(numbers: np.ndarray) -> str:
+    return formula_string(Counter(int(number) for number in numbers if number))
+
+
+def _range(values: np.ndarray) -> list[float]:
+    return [float(np.nanmin(values)), float(np.nanmax(values))]
+
+
 def _first_stage(config, workdir, model, weights, train_data, validation, key, stop, quiet):
     train, mesh = config.train, data_mesh()
     optimizer = create_optimizer(config)
@@ -163,7 +177,7 @@ def _first_stage(config, workdir, model, weights, train_data, validation, key, s
         params = model.init(key, few.crystals, conditions, jnp.ones(2))
         return TrainState(jnp.zeros((), jnp.int32), params, params, optimizer.init(params))
 
-    state = initial(jax.random.fold_in(key, 0))
+    state = replicate(initial(jax.random.fold_in(key, 0)), mesh)
     metrics: dict[str, float] = {}
     with Checkpoints(workdir / "stage1") as checkpoints:
         restored = checkpoints.restore_latest(state)
@@ -205,13 +219,14 @@ def _validate(params, validation, key, model, weights, config) -> dict[str, floa
 
 
 def _second_stage(config, workdir, model, params, data, key, stop, quiet):
-    gan_config = GanConfig(**{k: v for k, v in config.gan.to_dict().items() if k not in ("num_steps", "steps_per_call")})
+    own = [field.name for field in dataclasses.fields(GanConfig)]
+    gan_config = GanConfig(**{name: config.gan[name] for name in own})
     mean, spread = encode_all(params, data, model=model, batch_size=config.train.batch_size)
     # Spread of the aggregate posterior: dimensions that the KL term switched off get 1, not their tiny std.
     centre, scale = mean.mean(0), jnp.sqrt(mean.var(0) + jnp.mean(spread**2, 0))
     latents = ((mean - centre) / scale, spread / scale)
-    generator = Generator(model.config.latent_dim)
-    critic = Critic(dropout=gan_config.critic_dropout)
+    generator = Generator(model.config.latent_dim, tuple(config.gan.generator_hidden))
+    critic = Critic(tuple(config.gan.critic_hidden), gan_config.critic_dropout)
     few = jax.tree.map(lambda x: x[:2], data)
     condition = condition_vector(draw_conditions(few, key, 0.0), model.config)
     optimizer = gan_config.optimizer()
@@ -226,7 +241,7 @@ def _second_stage(config, workdir, model, params, data, key, stop, quiet):
             optimizer.init(made["params"]), optimizer.init(judged),
         )  # fmt: skip
 
-    state = initial(jax.random.fold_in(key, 3))
+    state = replicate(initial(jax.random.fold_in(key, 3)), data_mesh())
     total = config.gan.num_steps
     with Checkpoints(workdir / "stage2") as checkpoints:
         restored = checkpoints.restore_latest(state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -68,15 +69,15 @@ def cdvae_loss(
     keys = jax.random.split(key, 6)
     batch, mask = example.crystals, example.crystals.atom_mask
 
-    def call(method: str, *args, stream: int = 0):
-        return model.apply(params, *args, train, method=method, rngs={"dropout": jax.random.fold_in(keys[5], stream)})
+    def call(method: str, *args, **kwargs) -> Any:
+        return model.apply(params, *args, method=method, **kwargs)
 
-    mean, log_variance = call("encode", batch)
+    mean, log_variance = call("encode", batch, train, rngs={"dropout": jax.random.fold_in(keys[5], 0)})
     latent = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(keys[0], mean.shape)
     conditions = draw_conditions(example, keys[1], weights.condition_dropout)
-    fused = model.apply(params, latent, conditions, method="fuse")
-    heads = model.apply(params, fused, method="heads")
-    predicted = model.apply(params, latent, method="properties")
+    fused = call("fuse", latent, conditions)
+    heads = call("heads", fused)
+    predicted = call("properties", latent)
 
     counts = jax.nn.one_hot(batch.atomic_numbers - 1, heads.composition.shape[-1]).sum(1)
     shares = counts / counts.sum(-1, keepdims=True)
@@ -103,8 +104,9 @@ def cdvae_loss(
     target = noise.wrapped_displacement(noisy, clean, batch.cell, sigma, model.config.periodicity)
     target = noise.centre(target, mask)
 
-    output = call("denoise", fused, batch.replace(positions=noisy, atomic_numbers=noisy_species), sigma, stream=1)
-    skip, out, _ = model.apply(params, sigma, method="coefficients")
+    corrupted = dataclasses.replace(batch, positions=noisy, atomic_numbers=noisy_species)
+    output = call("denoise", fused, corrupted, sigma, train, rngs={"dropout": jax.random.fold_in(keys[5], 1)})
+    skip, out, _ = call("coefficients", sigma)
     wanted = (target - (skip - 1.0) * noise.centre(noisy, mask)) / out
     per_atom = jnp.sum((output.raw - wanted) ** 2, -1) * mask
     species_loss = optax.softmax_cross_entropy_with_integer_labels(

@@ -50,6 +50,11 @@ def data_mesh() -> Mesh:
     return Mesh(np.array(jax.devices()), ("data",))
 
 
+def replicate(tree, mesh: Mesh):
+    """Puts every array on all devices, as the steps return them: the first call compiles what later ones use."""
+    return jax.device_put(tree, NamedSharding(mesh, P()))
+
+
 def shard_batch(tree, mesh: Mesh):
     """Constrains the first axis of every array to be split over the devices."""
     sharding = NamedSharding(mesh, P("data"))
@@ -70,7 +75,9 @@ def make_example(numbers: np.ndarray, positions: np.ndarray, cell: np.ndarray, s
     return Example(crystals, jnp.asarray(scalars, jnp.float32))
 
 
-@functools.partial(jax.jit, static_argnames=("model", "weights", "optimizer", "batch_size", "decay", "mesh", "num_steps"))
+@functools.partial(
+    jax.jit, static_argnames=("model", "weights", "optimizer", "batch_size", "decay", "mesh", "num_steps")
+)
 def train_steps(
     state: TrainState,
     data: Example,
@@ -138,13 +145,12 @@ class GanConfig:
 @functools.partial(jax.jit, static_argnames=("model", "batch_size"))
 def encode_all(params, data: Example, *, model: CDVAE, batch_size: int) -> tuple[jax.Array, jax.Array]:
     """Latent mean and spread of every crystal; each [M, latent_dim]."""
-    mean, log_variance = jax.lax.map(
-        lambda crystal: jax.tree.map(
-            lambda x: x[0], model.apply(params, jax.tree.map(lambda x: x[None], crystal), method="encode")
-        ),
-        data.crystals,
-        batch_size=batch_size,
-    )
+
+    def one(crystal: CrystalBatch) -> Any:
+        latent: Any = model.apply(params, jax.tree.map(lambda x: x[None], crystal), method="encode")
+        return jax.tree.map(lambda x: x[0], latent)
+
+    mean, log_variance = jax.lax.map(one, data.crystals, batch_size=batch_size)
     return mean, jnp.exp(0.5 * log_variance)
 
 
@@ -174,7 +180,8 @@ def gan_steps(
         return real, condition_vector(conditions, model.config), jax.random.normal(noise_key, real.shape)
 
     def generate(params, stats, noise, condition):
-        return generator.apply({"params": params, "batch_stats": stats}, noise, condition, True, mutable=["batch_stats"])
+        variables = {"params": params, "batch_stats": stats}
+        return generator.apply(variables, noise, condition, True, mutable=["batch_stats"])
 
     def step(state: GanState, _):
         step_key = jax.random.fold_in(key, state.step)
@@ -206,7 +213,7 @@ def gan_steps(
 
         def generator_loss(params):
             fake, mutated = generate(params, state.batch_stats, noise, condition)
-            score = critic.apply({"params": critic_params}, fake, condition, True, rngs={"dropout": keys[1]})
+            score: Any = critic.apply({"params": critic_params}, fake, condition, True, rngs={"dropout": keys[1]})
             return -score.mean(), mutated["batch_stats"]
 
         gradient, batch_stats = jax.grad(generator_loss, has_aux=True)(state.generator)

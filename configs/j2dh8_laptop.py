@@ -1,0 +1,41 @@
+"""A small relative of `j2dh8.py` that a laptop trains in about an hour.
+
+`python train.py --config=configs/j2dh8_laptop.py --workdir=runs/j2dh8_laptop`
+"""
+
+from configs import j2dh8
+
+
+def get_config():
+    """A sixth of the channels times layers, degree 2, float32, batches of 32."""
+    config = j2dh8.get_config()
+    network = dict(
+        num_layers=2,
+        channels=32,
+        attention_channels=16,
+        num_heads=4,
+        alpha_channels=16,
+        value_channels=8,
+        ffn_channels=32,
+        lmax=2,
+        node_grid=(4, 7),
+        num_basis=32,
+        edge_channels=32,
+        compute_dtype="float32",
+    )
+    config.model.denoiser.update(network)
+    config.model.encoder.update(network)
+    config.model.encoder.num_layers = 1
+    config.model.cdvae.update(dict(latent_dim=64, hidden_dim=128, max_neighbours=14))
+    config.train.update(
+        dict(batch_size=32, num_steps=6_000, warmup_steps=200, learning_rate=2e-3, ema_decay=0.998)
+    )
+    config.gan.update(
+        dict(
+            num_steps=4_000,
+            batch_size=128,
+            generator_hidden=(256, 256, 256, 256, 256),
+            critic_hidden=(256, 256, 256),
+        )
+    )
+    return config

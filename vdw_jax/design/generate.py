@@ -1,0 +1,342 @@
+"""From wishes to crystals, on the device: latents, screening, cell and content, then annealed Langevin dynamics.
+
+`propose` settles what is in the cell, `place` where it sits. Every candidate has its own key, folded in from its
+number, so candidate 17 of a seed is the same whatever the number of candidates, the chunk and the number of devices.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from vdw_jax import geometry
+from vdw_jax.design.request import Request
+from vdw_jax.design.trained import Trained
+from vdw_jax.diffusion import noise
+from vdw_jax.diffusion.samplers import Schedule, sample
+from vdw_jax.graphs.neighbours import image_range_for
+from vdw_jax.model.cdvae import CDVAE, cell_from_targets
+from vdw_jax.model.cwgan import Generator
+from vdw_jax.model.fusion import condition_vector
+from vdw_jax.training.losses import LossConfig
+from vdw_jax.types import NUM_ELEMENTS, SLAB, Conditions, CrystalBatch
+
+POOL = 100
+"""Latents drawn for each that is kept, where something is asked for (paper: 100 to 1)."""
+
+MAX_IMAGES = 8
+"""A proposed cell that needs more images than this each way has collapsed; it is placed with as many as allowed."""
+
+
+@struct.dataclass
+class Proposal:
+    """Everything but the positions."""
+
+    latent: jax.Array  # [B, latent_dim]
+    fused: jax.Array  # [B, latent_dim]
+    slots: jax.Array  # [B, N] int32, atomic numbers to place, 0 on padding
+    cell: jax.Array  # [B, 3, 3] Angstrom
+
+
+@struct.dataclass
+class Candidates:
+    """Generated crystals and what the property head says of them, read from the finished structure."""
+
+    crystals: CrystalBatch
+    predicted: jax.Array  # [B, S], in the unit of each label
+
+
+def default_chunk() -> int:
+    """Candidates that run at once on one device."""
+    return 512 if jax.default_backend() != "cpu" else 16
+
+
+def generate(
+    trained: Trained,
+    request: Request,
+    num_samples: int,
+    seed: int,
+    schedule: Schedule | None = None,
+    *,
+    chunk: int | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> Candidates:
+    """`num_samples` candidates for one request, as arrays of the host.
+
+    Args:
+      schedule: of the sampler; that of the training config by default.
+      chunk: candidates a device and call, `default_chunk()` by default; fewer if fewer are wanted.
+      on_progress: called with the number of finished candidates.
+    """
+    model, key = trained.model, jax.random.key(seed)
+    screened = bool(request.scalar_mask.any() or request.slots.any())
+    asked = _as_conditions(request), jnp.asarray(request.slots)
+
+    def propose_chunk(ids):
+        return propose(
+            trained.weights, *asked, ids, key, model=model, generator=trained.generator,
+            atom_counts=trained.atom_counts, elements=trained.elements, pool=POOL if screened else 1,
+        )  # fmt: skip
+
+    return _in_chunks(trained, propose_chunk, num_samples, key, schedule, chunk, on_progress)
+
+
+def reconstruct(
+    trained: Trained,
+    crystals: CrystalBatch,
+    seed: int,
+    schedule: Schedule | None = None,
+    *,
+    chunk: int | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> Candidates:
+    """Each crystal encoded and decoded again from its latent mean alone: no condition, nothing else is kept.
+
+    Args: as for `generate`.
+    """
+
+    def propose_chunk(ids):
+        batch = jax.tree.map(lambda x: jnp.asarray(x)[jnp.minimum(ids, len(x) - 1)], crystals)
+        return propose_again(
+            trained.weights, batch, model=trained.model, atom_counts=trained.atom_counts, elements=trained.elements
+        )
+
+    key, count = jax.random.key(seed), len(crystals.cell)
+    return _in_chunks(trained, propose_chunk, count, key, schedule, chunk, on_progress)
+
+
+def _in_chunks(trained, propose_chunk, count, key, schedule, chunk, on_progress) -> Candidates:
+    model, schedule = trained.model, schedule or trained.schedule()
+    mesh = Mesh(np.array(jax.devices()), ("data",))
+    each = min(chunk or default_chunk(), math.ceil(count / mesh.size))
+    size = each * mesh.size
+    shared = NamedSharding(mesh, P("data"))
+    id_chunks = [jax.device_put(np.arange(s, s + size), shared) for s in range(0, count, size)]
+    proposals = [propose_chunk(ids) for ids in id_chunks]
+    cutoff = max(model.config.encoder.cutoff_angstrom, model.config.denoiser.cutoff_angstrom)
+    cells = np.concatenate([np.asarray(proposal.cell) for proposal in proposals])
+    needed = image_range_for(cells, model.config.periodicity, cutoff)
+    images = tuple(
+        max(own, min(more, MAX_IMAGES)) for own, more in zip(model.config.image_range, needed, strict=True)
+    )
+    done = []
+    for index, (ids, proposal) in enumerate(zip(id_chunks, proposals, strict=True)):
+        result = place(
+            trained.weights["model"], proposal, ids, key, schedule, model=model, weights=trained.noise, images=images
+        )
+        done.append(jax.device_get(result))
+        if on_progress is not None:
+            on_progress(min((index + 1) * size, count))
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *done)
+
+
+def _as_conditions(request: Request) -> Conditions:
+    """A batch of one."""
+    return Conditions(
+        scalars=jnp.asarray(request.scalars)[None],
+        scalar_mask=jnp.asarray(request.scalar_mask)[None],
+        composition=jnp.asarray(request.composition)[None],
+        composition_mask=jnp.asarray(request.slots.any())[None],
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("model", "generator", "atom_counts", "elements", "pool"))
+def propose(
+    weights: dict[str, Any],
+    conditions: Conditions,
+    slots: jax.Array,
+    ids: jax.Array,
+    key: jax.Array,
+    *,
+    model: CDVAE,
+    generator: Generator,
+    atom_counts: tuple[int, ...],
+    elements: tuple[int, ...],
+    pool: int,
+) -> Proposal:
+    """Latents from the GAN, the best of `pool` for each candidate, and what they say of cell and content.
+
+    The best is the one whose latent alone, before it is fused with the conditions, comes closest to what is asked: the
+    property head reads it directly, number of atoms and composition from a fusion with nothing.
+
+    Args:
+      conditions: a batch of one, the same for all candidates.
+      slots: [N] atomic numbers that are asked for, all 0 if none are.
+      ids: [B] numbers of the candidates.
+    """
+    params = {"params": weights["model"]}
+    config = model.config
+
+    def one(candidate: jax.Array) -> Proposal:
+        latent_key = jax.random.fold_in(jax.random.fold_in(key, candidate), 0)
+        draws = jax.random.normal(latent_key, (pool, config.latent_dim))
+        vector = jnp.broadcast_to(condition_vector(conditions, config), (pool, _condition_size(config)))
+        made: Any = generator.apply(weights["generator"], draws, vector)
+        latents = made * weights["latent"]["std"] + weights["latent"]["mean"]
+        best = jnp.argmin(_mismatch(model, params, latents, conditions, slots))
+        return _decode(model, params, latents[best][None], conditions, slots, atom_counts, elements)
+
+    return jax.tree.map(lambda x: x[:, 0], jax.vmap(one)(ids))
+
+
+@functools.partial(jax.jit, static_argnames=("model", "atom_counts", "elements"))
+def propose_again(
+    weights: dict[str, Any],
+    crystals: CrystalBatch,
+    *,
+    model: CDVAE,
+    atom_counts: tuple[int, ...],
+    elements: tuple[int, ...],
+) -> Proposal:
+    """Cell and content of crystals from their latent means."""
+    params = {"params": weights["model"]}
+    mean: Any = model.apply(params, crystals, method="encode")
+    slots = jnp.zeros(model.config.max_atoms, jnp.int32)
+    conditions = _no_conditions(len(model.config.scalars))
+
+    def one(latent):
+        return _decode(model, params, latent[None], conditions, slots, atom_counts, elements)
+
+    return jax.tree.map(lambda x: x[:, 0], jax.vmap(one)(mean[0]))
+
+
+def _condition_size(config) -> int:
+    return len(config.scalars) * (config.num_basis + 1) + NUM_ELEMENTS + 1
+
+
+def _no_conditions(num_scalars: int, size: int = 1) -> Conditions:
+    return Conditions(
+        scalars=jnp.zeros((size, num_scalars)),
+        scalar_mask=jnp.zeros((size, num_scalars), bool),
+        composition=jnp.zeros((size, NUM_ELEMENTS)),
+        composition_mask=jnp.zeros(size, bool),
+    )
+
+
+def _mismatch(model: CDVAE, params, latents: jax.Array, conditions: Conditions, slots: jax.Array) -> jax.Array:
+    """How far latents are from what is asked, by themselves; [pool], in spreads and nats."""
+    config = model.config
+    error = jnp.zeros(len(latents))
+    if config.scalars:
+        mean, std = (jnp.array([getattr(s, part) for s in config.scalars]) for part in ("mean", "std"))
+        predicted: Any = model.apply(params, latents, method="properties")
+        wanted = (conditions.scalars - mean) / std
+        error = error + jnp.sum(jnp.where(conditions.scalar_mask, jnp.abs(predicted - wanted), 0.0), -1)
+    fused = model.apply(params, latents, _no_conditions(len(config.scalars), len(latents)), method="fuse")
+    heads: Any = model.apply(params, fused, method="heads")
+    shares = jnp.abs(jax.nn.softmax(heads.composition) - conditions.composition).sum(-1)
+    size = -jax.nn.log_softmax(heads.num_atoms)[:, jnp.sum(slots > 0)]
+    return error + jnp.where(conditions.composition_mask, shares + size, 0.0)
+
+
+def _decode(model: CDVAE, params, latent, conditions, slots, atom_counts, elements) -> Proposal:
+    """A batch of one: content and cell from the fused latent."""
+    config = model.config
+    fused: Any = model.apply(params, latent, conditions, method="fuse")
+    heads: Any = model.apply(params, fused, method="heads")
+    seen = jnp.zeros(config.max_atoms + 1, bool).at[jnp.array(atom_counts)].set(True)
+    size = jnp.argmax(jnp.where(seen, heads.num_atoms[0], -jnp.inf))
+    known = jnp.zeros(NUM_ELEMENTS, bool).at[jnp.array(elements) - 1].set(True)
+    shares = jax.nn.softmax(jnp.where(known, heads.composition[0], -jnp.inf))
+    slots = jnp.where(jnp.any(slots > 0), slots, slots_from_shares(shares, size, config.max_atoms))
+    cell = cell_from_targets(heads.lattice, jnp.sum(slots > 0)[None], config)
+    return Proposal(latent, fused, slots[None], cell)
+
+
+def slots_from_shares(shares: jax.Array, size: jax.Array, max_atoms: int) -> jax.Array:
+    """Whole atoms by largest remainder: [E] shares and a number of atoms -> [max_atoms] atomic numbers, 0 behind."""
+    exact = shares * size
+    counts = jnp.floor(exact).astype(jnp.int32)
+    rank = jnp.argsort(jnp.argsort(-(exact - counts)))
+    counts = counts + (rank < size - counts.sum())
+    numbers = jnp.repeat(jnp.arange(1, NUM_ELEMENTS + 1), counts, total_repeat_length=max_atoms)
+    return jnp.where(jnp.arange(max_atoms) < size, numbers, 0).astype(jnp.int32)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "weights", "images"))
+def place(
+    params,
+    proposal: Proposal,
+    ids: jax.Array,
+    key: jax.Array,
+    schedule: Schedule,
+    *,
+    model: CDVAE,
+    weights: LossConfig,
+    images: tuple[int, int, int],
+) -> Candidates:
+    """Runs the sampler: one scan over the schedule, mapped over the candidates.
+
+    The species that each atom takes are settled with its position: at every call the current guess is shuffled as
+    much as the noise level has it, and the denoiser's answer is turned into a new guess with the same counts.
+
+    Args:
+      weights: the noise that the denoiser was trained on.
+      images: images to search along a, b, c.
+    """
+    model = model.clone(config=model.config.with_images(images))
+    variables = {"params": params}
+
+    def one(fused, slots, cell, candidate):
+        start_key, species_key, run_key = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, candidate), 1), 3)
+        fused, slots, cell = fused[None], slots[None], cell[None]
+
+        def denoise(positions, species, sigma, key):
+            shuffle, tie = jax.random.split(key)
+            rate = species_rate(sigma, weights)
+            noisy = noise.permute_species(shuffle, species, rate[None])
+            crystal = CrystalBatch(noisy, positions, cell)
+            output: Any = model.apply(variables, fused, crystal, sigma[None], method="denoise")
+            logits = output.species + rate * jax.random.gumbel(tie, output.species.shape)
+            return output.displacement, noise.assign_species(logits, slots)
+
+        positions = start_positions(start_key, slots, cell, weights.sigma_max, model)
+        species = noise.permute_species(species_key, slots, jnp.ones(1))
+        positions, species = sample(denoise, positions, species, run_key, schedule)
+        return finish(positions, species, cell, model)
+
+    crystals: CrystalBatch = jax.vmap(one)(proposal.fused, proposal.slots, proposal.cell, ids)
+    crystals = jax.tree.map(lambda x: x[:, 0], crystals)
+    mean: Any = model.apply(variables, crystals, method="encode")
+    predicted: Any = model.apply(variables, mean[0], method="properties")
+    names = model.config.scalars
+    predicted = predicted * jnp.array([s.std for s in names]) + jnp.array([s.mean for s in names])
+    return Candidates(crystals, predicted)
+
+
+def species_rate(sigma: jax.Array, weights: LossConfig) -> jax.Array:
+    """Share of the atoms whose species are shuffled at coordinate noise `sigma`; 0 for the paper's separate noise."""
+    if not weights.coupled_noise:
+        return jnp.zeros_like(sigma)
+    level = jnp.log(sigma / weights.sigma_max) / math.log(weights.sigma_min / weights.sigma_max)
+    spread = weights.species_sigma_max * (weights.species_sigma_min / weights.species_sigma_max) ** level
+    return spread / (1 + spread)
+
+
+def start_positions(key: jax.Array, slots: jax.Array, cell: jax.Array, sigma_max: float, model: CDVAE) -> jax.Array:
+    """Uniform along periods, Gaussian of the noised data's width along a slab's normal; [B, N, 3], Angstrom."""
+    config, mask = model.config, slots > 0
+    flat_key, normal_key = jax.random.split(key)
+    positions = geometry.to_cartesian(jax.random.uniform(flat_key, (*slots.shape, 3)), cell)
+    if config.periodicity == SLAB:
+        width = math.hypot(sigma_max, config.sigma_data_normal)
+        positions = positions.at[..., 2].set(width * jax.random.normal(normal_key, slots.shape))
+    return noise.centre(positions, mask)
+
+
+def finish(positions: jax.Array, species: jax.Array, cell: jax.Array, model: CDVAE) -> CrystalBatch:
+    """Into the cell along periods, a slab's mean height at 0, padding at 0."""
+    mask = (species > 0)[..., None]
+    wrapped = geometry.wrap(positions, cell, model.config.periodicity)
+    if model.config.periodicity == SLAB:
+        wrapped = wrapped.at[..., 2].set(noise.centre(positions, species > 0)[..., 2])
+    return CrystalBatch(species, jnp.where(mask, wrapped, 0.0), cell)

@@ -1,0 +1,97 @@
+"""A trained model read back from what `train.py` exports: no pickle, no config file needed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from vdw_jax.diffusion.samplers import Schedule, annealed_langevin, few_step_langevin
+from vdw_jax.model.cdvae import CDVAE
+from vdw_jax.model.config import ModelConfig
+from vdw_jax.model.cwgan import Generator
+from vdw_jax.training.export import load_weights
+from vdw_jax.training.losses import LossConfig
+
+PRETRAINED = Path(__file__).parents[1] / "pretrained" / "j2dh8"
+"""The weights that ship."""
+
+
+class CheckpointError(ValueError):
+    """A directory holds no trained model that can be used; the message names it."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trained:
+    """Model, generator and their weights, with what was recorded of the data."""
+
+    model: CDVAE
+    generator: Generator
+    weights: dict[str, Any]  # "model", "generator", "latent", as exported
+    noise: LossConfig  # the noise that the denoiser was trained on
+    facts: dict[str, Any]  # model.json
+
+    @property
+    def atom_counts(self) -> tuple[int, ...]:
+        """Numbers of atoms that the training part has."""
+        return tuple(self.facts["atom_counts"])
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers that the training part has."""
+        return tuple(self.facts["elements"])
+
+    def schedule(self, num_calls: int | None = None) -> Schedule:
+        """The sampling schedule of the config, or the same with about `num_calls` network calls.
+
+        Raises:
+          ValueError: fewer calls than the schedule can do with.
+        """
+        chosen, noise = self.facts["config"]["sample"], self.noise
+        if chosen["schedule"] == "few_step_langevin":
+            calls = chosen["num_calls"] if num_calls is None else num_calls
+            if calls < 2:
+                raise ValueError(f"sampling needs at least 2 steps, not {calls}")
+            return few_step_langevin(noise.sigma_max, noise.sigma_min, calls)
+        levels, steps = chosen["num_levels"], chosen["steps_per_level"]
+        if num_calls is not None:
+            levels = min(levels, num_calls)
+            if levels < 2:
+                raise ValueError(f"sampling needs at least 2 steps, not {num_calls}")
+            steps = max(num_calls // levels, 1)
+        return annealed_langevin(noise.sigma_max, noise.sigma_min, levels, steps)
+
+
+def load_trained(directory: str | Path) -> Trained:
+    """Reads an export: the directory itself, or the workdir of a finished training.
+
+    Raises:
+      CheckpointError: nothing there, or not what `train.py` exports.
+    """
+    asked = Path(directory)
+    inner = asked / "export"
+    folder = inner if inner.is_dir() else asked
+    weights_path, facts_path = folder / "weights.npz", folder / "model.json"
+    if not (weights_path.is_file() and facts_path.is_file()):
+        raise CheckpointError(f"no trained model at {asked} (weights.npz and model.json, as train.py exports them)")
+    try:
+        facts = json.loads(facts_path.read_text(encoding="utf-8"))
+        model = CDVAE(ModelConfig.from_dict(facts["model"]))
+        config = facts["config"]
+        generator = Generator(model.config.latent_dim, tuple(config["gan"]["generator_hidden"]))
+        noise = LossConfig(**config["loss"])
+        missing = {"atom_counts", "elements", "formulas", "scalar_range"} - facts.keys()
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{facts_path} is not what train.py exports ({error})") from error
+    if missing:
+        raise CheckpointError(f"{facts_path} lacks {', '.join(sorted(missing))}; export it again")
+    try:
+        weights = load_weights(weights_path)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
+    if weights.keys() != {"model", "generator", "latent"}:
+        raise CheckpointError(f"{weights_path} does not hold model, generator and latent")
+    return Trained(model, generator, jax.device_put(weights), noise, facts)
