@@ -46,6 +46,18 @@ def test_displacement_is_the_score_of_a_wrapped_gaussian(cell, periodicity, sigm
     assert np.abs(expected).max() > 0.1
 
 
+@pytest.mark.parametrize(
+    "b, gamma, sigma", [(9.0, 120.0, 2.5), (9.0, 110.0, 2.7), (5.5, 120.0, 3.4), (9.0, 90.0, 4.0)]
+)
+def test_uniform_along_one_period_only(b, gamma, sigma):
+    """Noise above one spacing and below the other, in oblique cells too."""
+    cell = geometry.cell_from_parameters(jnp.array([[3.0, b, 20.0]]), jnp.array([[90.0, 90.0, gamma]]))
+    clean, noisy = pair()
+    out = noise.wrapped_displacement(noisy, clean, cell, jnp.array([sigma]), SLAB)[0]
+    expected = sigma**2 * score(noisy, clean, cell, sigma, SLAB, 12)
+    np.testing.assert_allclose(out, expected, atol=0.01)
+
+
 @KINDS
 def test_no_displacement_along_periods_for_large_noise(cell, periodicity):
     clean, noisy = pair()

@@ -25,18 +25,30 @@ def wrapped_displacement(
 
     The posterior mean of (clean image - noisy) over the images of each atom: the minimum image where the noise is
     small against the cell, 0 along periods where it is large. Exact score of the noised data on the torus after
-    averaging over the data, for two images each way and noise below 0.8 plane spacings; uniform above.
+    averaging over the data, for two images each way and noise below 0.8 plane spacings; uniform above, where what is
+    left is the wrapped Gaussian of the plane or line across the uniform periods.
     """
     difference = geometry.wrap(clean - noisy, cell, periodicity, centre=0.0)
     offsets = geometry.image_offsets(periodicity, (2, 2, 2))
     shifts = geometry.to_cartesian(jnp.asarray(offsets, jnp.float32), cell)
-    images = difference[:, :, None, :] + shifts[:, None, :, :]
+    is_uniform = (sigma[:, None] > UNIFORM_FROM_SPACINGS * geometry.plane_spacings(cell)) & jnp.asarray(periodicity)
+    images = _project_out(difference[:, :, None, :] + shifts[:, None, :, :], cell, is_uniform)
     logits = -0.5 * jnp.sum(images**2, -1) / sigma[:, None, None] ** 2
-    mean = jnp.sum(jax.nn.softmax(logits, axis=-1)[..., None] * images, axis=2)
-    is_period = jnp.asarray(periodicity)
-    uniform = (sigma[:, None] > UNIFORM_FROM_SPACINGS * geometry.plane_spacings(cell)) & is_period
-    fractional = jnp.where(uniform[:, None, :], 0.0, geometry.to_fractional(mean, cell))
-    return geometry.to_cartesian(fractional, cell)
+    return jnp.sum(jax.nn.softmax(logits, axis=-1)[..., None] * images, axis=2)
+
+
+def _project_out(vectors: jax.Array, cell: jax.Array, is_chosen: jax.Array) -> jax.Array:
+    """Takes from [B, N, M, 3] vectors what lies in the span of the chosen lattice vectors, [B, 3] bool."""
+    taken: list[jax.Array] = []
+    for axis in range(3):
+        unit = cell[:, axis]
+        for other in taken:
+            unit = unit - jnp.sum(unit * other, -1, keepdims=True) * other
+        unit = jnp.where(is_chosen[:, axis, None], unit / jnp.linalg.norm(unit, axis=-1, keepdims=True), 0.0)
+        taken.append(unit)
+        unit = unit[:, None, None]
+        vectors = vectors - jnp.sum(vectors * unit, -1, keepdims=True) * unit
+    return vectors
 
 
 def preconditioning(sigma: jax.Array, sigma_data: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -92,7 +104,7 @@ def assign_species(logits: jax.Array, slots: jax.Array) -> jax.Array:
     """
     size = slots.shape[1]
     element = jnp.broadcast_to(jnp.maximum(slots - 1, 0)[:, None, :], (*slots.shape, size))
-    score = jnp.take_along_axis(jax.nn.log_softmax(logits), element, axis=2)
+    score = jnp.maximum(jnp.take_along_axis(jax.nn.log_softmax(logits), element, axis=2), -1e9)
     real = slots > 0
     usable = real[:, :, None] == real[:, None, :]
     score = jnp.where(usable, score, -jnp.inf)

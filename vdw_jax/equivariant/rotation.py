@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import operator
-from collections.abc import Iterable
-
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -33,17 +29,16 @@ def edge_frames(vectors: jax.Array, order: EdgeOrder) -> EdgeFrames:
 def to_edges(frames: EdgeFrames, features: jax.Array) -> jax.Array:
     """l-major features [..., (lmax+1)^2, C] in the global frame -> m-major [..., size, C] on the edge.
 
-    Multiplied in float32 whatever the dtype, since TF32 here costs equivariance; as sums of products that XLA fuses,
-    since the matrices are too small for a matrix unit.
+    Multiplied in float32 at the highest precision whatever the dtype: TF32 here costs equivariance.
     """
     order, pieces = frames.order, {}
     for degree, block in enumerate(frames.blocks):
         part = features[..., degree * degree : (degree + 1) ** 2, :].astype(jnp.float32)
+        turned = jnp.einsum("...mn,...nc->...mc", block, part, precision="highest").astype(features.dtype)
         top = min(degree, order.mmax)
         for m in range(-top, top + 1):
-            row = block[..., top + m, :, None]
-            pieces[degree, m] = _sum(row[..., n, :] * part[..., n, :] for n in range(2 * degree + 1))
-    return jnp.stack([pieces[key] for key in order.degrees_and_orders], axis=-2).astype(features.dtype)
+            pieces[degree, m] = turned[..., top + m : top + m + 1, :]
+    return jnp.concatenate([pieces[key] for key in order.degrees_and_orders], axis=-2)
 
 
 def from_edges(frames: EdgeFrames, features: jax.Array) -> jax.Array:
@@ -52,11 +47,9 @@ def from_edges(frames: EdgeFrames, features: jax.Array) -> jax.Array:
     place = {key: position for position, key in enumerate(order.degrees_and_orders)}
     for degree, block in enumerate(frames.blocks):
         top = min(degree, order.mmax)
-        rows = [features[..., place[degree, m], :].astype(jnp.float32) for m in range(-top, top + 1)]
-        for n in range(2 * degree + 1):
-            parts.append(_sum(block[..., k, n, None] * row for k, row in enumerate(rows)))
-    return jnp.stack(parts, axis=-2).astype(features.dtype)
-
-
-def _sum(terms: Iterable[jax.Array]) -> jax.Array:
-    return functools.reduce(operator.add, terms)
+        rows = [features[..., place[degree, m], :] for m in range(-top, top + 1)]
+        part = jnp.stack(rows, axis=-2).astype(jnp.float32)
+        parts.append(
+            jnp.einsum("...mn,...mc->...nc", block, part, precision="highest").astype(features.dtype)
+        )
+    return jnp.concatenate(parts, axis=-2)

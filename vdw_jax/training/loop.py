@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
+import shutil
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -30,7 +33,7 @@ from vdw_jax.training.checkpoint import Checkpoints, write_json_atomic
 from vdw_jax.training.export import save_weights
 from vdw_jax.training.interrupt import GracefulExit
 from vdw_jax.training.losses import Example, LossConfig, draw_conditions
-from vdw_jax.training.metrics_log import MetricsLog
+from vdw_jax.training.metrics_log import FILE_NAME, MetricsLog
 from vdw_jax.training.progress import Progress
 from vdw_jax.training.steps import (
     GanConfig,
@@ -140,6 +143,7 @@ def train(config: ConfigDict, workdir: str | Path, *, quiet: bool = False) -> di
         "config": config.to_dict(),
         "model": model.config.to_dict(),
         "data_hash": data.content_hash(),
+        "command": shlex.join(["python", *sys.argv]),
         "atom_counts": sorted(int(n) for n in set(train_part.num_atoms)),
         "elements": sorted(int(n) for n in set(train_part.atomic_numbers.ravel()) - {0}),
         "formulas": sorted({_formula(numbers) for numbers in train_part.atomic_numbers}),
@@ -155,7 +159,8 @@ def train(config: ConfigDict, workdir: str | Path, *, quiet: bool = False) -> di
         if stop.requested:
             return {}
     export(workdir / "export", facts, state.ema, gan, latents)
-    return metrics
+    shutil.copyfile(workdir / FILE_NAME, workdir / "export" / FILE_NAME)
+    return metrics or _validate(state.ema, validation, key, model, weights, config)
 
 
 def _formula(numbers: np.ndarray) -> str:
