@@ -1,0 +1,51 @@
+"""sample.py as a person runs it."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import ase.io
+import pytest
+from pymatgen.core import Structure
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "sample.py", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    "formula, said", [("GaXx", "unknown element 'Xx'"), ("Ga-2S", "negative count"), ("??", "cannot read")]
+)
+def test_formulas_that_cannot_be_made(export, tmp_path, formula, said):
+    done = run(f"--target_formula={formula}", f"--checkpoint={export}", f"--out={tmp_path / 'out'}")
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_checkpoint(tmp_path):
+    done = run("--checkpoint", tmp_path / "none", "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [line for line in done.stderr.splitlines() if "no trained model at" in line]
+
+
+def test_files(export, tmp_path):
+    out = tmp_path / "out"
+    wish = ["--target_formula=GaInSSe2", "--target_energy=-0.1", "--num_samples=3", f"--checkpoint={export}", "--quiet"]
+    done = run(*wish, "--out", out)
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader((out / "samples.csv").open()))
+    assert [atoms.info["id"] for atoms in ase.io.read(out / "samples.extxyz", ":")] == [row["id"] for row in rows]
+    for row in rows:
+        structure = Structure.from_file(out / "cif" / f"{row['id']}.cif")
+        assert structure.composition.reduced_formula == "InGaSe2S"
+        assert row["asked_formula"] == "GaInSSe2"
+        assert float(row["asked_energy_ev"]) == -0.1
+        assert row["id"] in done.stdout
+    assert run(*wish, "--out", out).returncode == 2  # would overwrite

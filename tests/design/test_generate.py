@@ -1,0 +1,91 @@
+"""Candidates: exact counts, and the same whatever runs beside them."""
+
+from collections import Counter
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.tiny import tiny_batch
+from vdw_jax.design import generate as module
+from vdw_jax.design.generate import generate, reconstruct, slots_from_shares, species_rate
+from vdw_jax.design.request import make_request
+
+
+@pytest.fixture(scope="module")
+def found(trained):
+    """Five candidates, two at a time."""
+    return generate(trained, make_request(trained, "GaInSSe2"), 5, 0, chunk=2)
+
+
+def test_counts_of_a_formula_hold_exactly(found):
+    for numbers in found.crystals.atomic_numbers:
+        assert Counter(numbers.tolist()) == {31: 2, 49: 2, 16: 2, 34: 4}
+    assert np.isfinite(found.crystals.positions).all()
+
+
+def test_candidates_differ_and_do_not_depend_on_what_runs_beside_them(trained, found):
+    again = generate(trained, make_request(trained, "GaInSSe2"), 3, 0, chunk=3)
+    np.testing.assert_array_equal(again.crystals.atomic_numbers, found.crystals.atomic_numbers[:3])
+    np.testing.assert_allclose(again.crystals.positions, found.crystals.positions[:3], atol=1e-4)
+    assert np.abs(found.crystals.positions[0] - found.crystals.positions[1]).max() > 0.1
+    other = generate(trained, make_request(trained, "GaInSSe2"), 2, 1, chunk=2)
+    assert np.abs(other.crystals.positions - found.crystals.positions[:2]).max() > 0.1
+
+
+def test_other_requests_and_seeds_do_not_recompile(trained, found):
+    del found
+    before = module.place._cache_size()
+    generate(trained, make_request(trained, "Ga2S2", {"energy_ev": 0.0}), 4, 7, chunk=2)
+    assert module.place._cache_size() == before
+
+
+def test_nothing_asked_gives_sizes_and_elements_of_the_data(trained):
+    crystals = generate(trained, make_request(trained), 4, 0, chunk=4).crystals
+    assert set((crystals.atomic_numbers > 0).sum(1).tolist()) <= set(trained.atom_counts)
+    assert set(crystals.atomic_numbers.ravel().tolist()) <= {0, *trained.elements}
+    assert not crystals.positions[crystals.atomic_numbers == 0].any()
+
+
+def test_screening_brings_the_property_closer(trained):
+    def predicted(target: float, pool: int) -> np.ndarray:
+        request = make_request(trained, scalars={"energy_ev": target})
+        proposal = module.propose(
+            trained.weights, module._as_conditions(request), jnp.asarray(request.slots), jnp.arange(8),
+            jax.random.key(0), model=trained.model, generator=trained.generator, atom_counts=trained.atom_counts,
+            elements=trained.elements, pool=pool,
+        )  # fmt: skip
+        head = trained.model.apply({"params": trained.weights["model"]}, proposal.latent, method="properties")
+        return np.asarray(head[:, 0]) * 0.2 + 0.1
+
+    target = float(np.median(predicted(0.0, 1)))
+    error = {pool: np.abs(predicted(target, pool) - target).mean() for pool in (1, 100)}
+    assert error[100] < 0.2 * error[1]
+
+
+def test_reconstruction_and_bulk_run(trained, bulk):
+    batch = tiny_batch(size=3)
+    assert reconstruct(trained, batch, 0, chunk=2).crystals.positions.shape == (3, 10, 3)
+    found = generate(bulk, make_request(bulk, "Ga2S2"), 2, 0, chunk=2)
+    fractional = np.linalg.solve(np.swapaxes(found.crystals.cell, 1, 2), np.swapaxes(found.crystals.positions, 1, 2))
+    assert -1e-4 < fractional.min() <= fractional.max() < 1 + 1e-4
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 10])
+def test_whole_atoms_by_largest_remainder(size):
+    shares = np.zeros(100, np.float32)
+    shares[[30, 48, 15, 33]] = 0.21, 0.19, 0.27, 0.33
+    exact = shares * size
+    counts = np.floor(exact)
+    for index in np.argsort(-(exact - counts))[: int(size - counts.sum())]:
+        counts[index] += 1
+    expected = np.repeat(np.arange(1, 101), counts.astype(int))
+    slots = slots_from_shares(jnp.asarray(shares), jnp.asarray(size), 10)
+    np.testing.assert_array_equal(slots, np.pad(expected, (0, 10 - size)))
+
+
+def test_species_noise_follows_that_of_the_coordinates(trained):
+    noise = trained.noise
+    rate = species_rate(jnp.array([noise.sigma_max, noise.sigma_min]), noise)
+    np.testing.assert_allclose(rate, [5 / 6, 0.01 / 1.01], rtol=1e-4)

@@ -1,0 +1,53 @@
+"""Wishes: what can be read, what fits, what lies outside."""
+
+import math
+from collections import Counter
+
+import pytest
+
+from vdw_jax.design.request import RequestError, make_request
+
+
+def test_smallest_fitting_number_of_formula_units(trained):
+    request = make_request(trained, "GaInSSe2")
+    assert Counter(request.slots.tolist()) == {31: 2, 49: 2, 16: 2, 34: 4}
+    assert request.composition[34 - 1] == pytest.approx(0.4)
+    assert request.notes == ()
+
+
+def test_nothing_asked(trained):
+    request = make_request(trained)
+    assert not request.slots.any()
+    assert not request.scalar_mask.any()
+
+
+@pytest.mark.parametrize(
+    "formula, said", [("GaXxS", "'Xx'"), ("Ga-2S", "negative"), ("Ga(S", "("), ("", "empty"), ("Ga20S20", "40 atoms")]
+)
+def test_what_cannot_be_given_is_said_in_one_line(trained, formula, said):
+    with pytest.raises(RequestError) as caught:
+        make_request(trained, formula)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_conditions_are_known_numbers(trained):
+    with pytest.raises(RequestError, match="no condition 'colour'; it has energy_ev"):
+        make_request(trained, scalars={"colour": 1.0})
+    with pytest.raises(RequestError, match="no number"):
+        make_request(trained, scalars={"energy_ev": math.nan})
+
+
+@pytest.mark.parametrize(
+    "formula, scalars, said",
+    [
+        ("MoS2", {}, "Mo not in the training data"),
+        ("Al3S4", {}, "no number of formula units"),
+        ("AlGaS2", {}, "no structure of the training data has this composition"),
+        (None, {"energy_ev": 2.0}, "outside the training data (-0.3 to 0.9)"),
+    ],
+)
+def test_what_lies_outside_the_data_is_noted(trained, formula, scalars, said):
+    request = make_request(trained, formula, scalars)
+    assert len(request.notes) == 1
+    assert said in request.notes[0]
