@@ -52,6 +52,9 @@ LATTICE_STD_FLOOR = (0.02, 0.02, 0.02, 1.0, 1.0, 1.0)
 """Angstrom and degrees: a lattice parameter that never varies is not blown up."""
 
 
+_HOW_TO_GO_ON = "stopped; stage {stage} is saved at step {step} of {total}, and the same command goes on from there"
+
+
 def create_equiformer(config: ConfigDict) -> EquiformerConfig:
     """Network sizes from their part of the config; grids are (rings, points a ring)."""
     values = config.to_dict()
@@ -154,9 +157,11 @@ def train(config: ConfigDict, workdir: str | Path, *, quiet: bool = False) -> di
     with GracefulExit() as stop:
         state, metrics = _first_stage(config, workdir, model, weights, train_data, validation, key, stop, quiet)
         if stop.requested:
+            print(_HOW_TO_GO_ON.format(stage=1, step=int(state.step), total=config.train.num_steps))
             return {}
         gan, latents = _second_stage(config, workdir, model, state.ema, train_data, key, stop, quiet)
         if stop.requested:
+            print(_HOW_TO_GO_ON.format(stage=2, step=int(gan.step), total=config.gan.num_steps))
             return {}
     export(workdir / "export", facts, state.ema, gan, latents)
     shutil.copyfile(workdir / FILE_NAME, workdir / "export" / FILE_NAME)
@@ -211,7 +216,6 @@ def _first_stage(config, workdir, model, weights, train_data, validation, key, s
             checkpoints.save(step, state, metrics.get("loss"))
     if step < train.num_steps:
         stop.requested = True
-        print(f"saved at step {step} of {train.num_steps}; the same command goes on from there")
     return state, metrics
 
 
@@ -264,8 +268,6 @@ def _second_stage(config, workdir, model, params, data, key, stop, quiet):
                 log.write(base + step, {f"gan/{k}": v for k, v in latest.items()})
                 progress.update(step, **latest)
             checkpoints.save(step, state)
-    if step < total:
-        print(f"second stage saved at step {step} of {total}; the same command goes on from there")
     return state, (centre, scale)
 
 

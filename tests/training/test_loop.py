@@ -1,0 +1,91 @@
+"""train.py, interrupted and not."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vdw_jax.training.export import load_weights
+from vdw_jax.training.metrics_log import read_metrics
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """Starts a training in a workdir; programs are compiled once for all of them."""
+    cache = tmp_path_factory.mktemp("cache")
+
+    def begin(workdir: Path) -> subprocess.Popen:
+        environment = os.environ | {
+            "JAX_COMPILATION_CACHE_DIR": str(cache),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        }
+        command = [sys.executable, "train.py", "--config=tests/training/tiny_config.py", f"--workdir={workdir}"]
+        return subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    return begin
+
+
+@pytest.fixture(scope="module")
+def whole(start, tmp_path_factory):
+    """The workdir of an uninterrupted run."""
+    workdir = tmp_path_factory.mktemp("whole")
+    process = start(workdir)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return workdir
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    """Until a checkpoint is there."""
+    while not path.exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+
+
+def test_the_loss_falls(whole):
+    loss = [row["train/loss"] for row in read_metrics(whole) if "train/loss" in row]
+    assert len(loss) == 12
+    assert loss[-1] < 0.8 * loss[0]
+
+
+def test_killed_and_stopped_and_begun_again_it_ends_the_same(start, whole, tmp_path):
+    """SIGKILL, then SIGTERM, then to the end: bit by bit the weights of the run that was left alone."""
+    process = start(tmp_path)
+    wait_for(tmp_path / "stage1" / "10", process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (tmp_path / "export").exists()
+
+    process = start(tmp_path)
+    wait_for(tmp_path / "stage1" / "40", process)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0
+    assert "the same command goes on from there" in said
+    assert not (tmp_path / "export").exists()
+
+    process = start(tmp_path)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    expected, found = (flat(load_weights(path / "export" / "weights.npz")) for path in (whole, tmp_path))
+    assert expected.keys() == found.keys()
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
+    steps = [row["step"] for row in read_metrics(tmp_path) if "train/loss" in row]
+    assert steps == list(range(5, 65, 5))
+
+
+def flat(tree: dict, prefix: str = "") -> dict[str, np.ndarray]:
+    """Leaves by path."""
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    return {name: leaf for key, value in tree.items() for name, leaf in flat(value, f"{prefix}/{key}").items()}
