@@ -126,7 +126,8 @@ def train(config: ConfigDict, workdir: str | Path, *, quiet: bool = False) -> di
     Writes checkpoints, `metrics.jsonl` and TensorBoard files, and at the end `export/`: what `sample.py` reads.
 
     Returns:
-      The last validation metrics. Empty if it was interrupted (by SIGTERM or Ctrl-C; everything is saved then).
+      The last validation metrics. Empty if it stopped before the end (SIGTERM, Ctrl-C, or `train.max_minutes`
+      of the first stage are over); everything is saved then.
     Raises:
       ValueError: if the batch size is no multiple of the number of devices.
     """
@@ -156,11 +157,11 @@ def train(config: ConfigDict, workdir: str | Path, *, quiet: bool = False) -> di
 
     with GracefulExit() as stop:
         state, metrics = _first_stage(config, workdir, model, weights, train_data, validation, key, stop, quiet)
-        if stop.requested:
+        if state.step < config.train.num_steps:
             print(_HOW_TO_GO_ON.format(stage=1, step=int(state.step), total=config.train.num_steps))
             return {}
         gan, latents = _second_stage(config, workdir, model, state.ema, train_data, key, stop, quiet)
-        if stop.requested:
+        if gan.step < config.gan.num_steps:
             print(_HOW_TO_GO_ON.format(stage=2, step=int(gan.step), total=config.gan.num_steps))
             return {}
     export(workdir / "export", facts, state.ema, gan, latents)
@@ -214,8 +215,6 @@ def _first_stage(config, workdir, model, weights, train_data, validation, key, s
                     log.write(step, {f"validation/{k}": v for k, v in metrics.items()})
                     checkpoints.save(step, state, metrics["loss"])
             checkpoints.save(step, state, metrics.get("loss"))
-    if step < train.num_steps:
-        stop.requested = True
     return state, metrics
 
 
