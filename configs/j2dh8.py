@@ -39,7 +39,7 @@ def get_config():
     config.train.update(
         dict(
             batch_size=256,
-            num_steps=24_000,
+            num_steps=8_500,
             schedule="cosine",
             warmup_steps=500,
             clip=1.0,
@@ -48,6 +48,6 @@ def get_config():
             steps_per_evaluation=500,
         )
     )
-    config.gan.update(dict(num_steps=20_000, critic_dropout=0.0))
+    config.gan.update(dict(num_steps=12_000, critic_dropout=0.0, generator_hidden=(512, 512, 512, 512, 512)))
     config.sample.schedule = "few_step_langevin"
     return config
