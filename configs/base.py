@@ -93,6 +93,7 @@ def get_config() -> ml_collections.ConfigDict:
                 steps_per_evaluation=240,
                 evaluation_batches=4,
                 max_minutes=1e6,
+                start_from="",
             ),
             gan=dict(
                 generator_hidden=(512, 512, 1024, 1024, 512),

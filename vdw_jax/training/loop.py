@@ -30,7 +30,7 @@ from vdw_jax.structures.formula import formula_string
 from vdw_jax.structures.source import load_source
 from vdw_jax.structures.splits import split_dataset
 from vdw_jax.training.checkpoint import Checkpoints, write_json_atomic
-from vdw_jax.training.export import save_weights
+from vdw_jax.training.export import load_weights, save_weights
 from vdw_jax.training.interrupt import GracefulExit
 from vdw_jax.training.losses import Example, LossConfig, draw_conditions
 from vdw_jax.training.metrics_log import FILE_NAME, MetricsLog
@@ -188,7 +188,11 @@ def _first_stage(config, workdir, model, weights, train_data, validation, key, s
         params = model.init(key, few.crystals, conditions, jnp.ones(2))
         return TrainState(jnp.zeros((), jnp.int32), params, params, optimizer.init(params))
 
-    state = replicate(initial(jax.random.fold_in(key, 0)), mesh)
+    state = initial(jax.random.fold_in(key, 0))
+    if train.start_from:
+        params = _weights_like(state.params, Path(train.start_from) / "weights.npz")
+        state = dataclasses.replace(state, params=params, ema=params)
+    state = replicate(state, mesh)
     metrics: dict[str, float] = {}
     with Checkpoints(workdir / "stage1") as checkpoints:
         restored = checkpoints.restore_latest(state)
@@ -216,6 +220,22 @@ def _first_stage(config, workdir, model, weights, train_data, validation, key, s
                     checkpoints.save(step, state, metrics["loss"])
             checkpoints.save(step, state, metrics.get("loss"))
     return state, metrics
+
+
+def _weights_like(params: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The model's weights from an export, where they are named and shaped as `params`."""
+    found = {"params": load_weights(path)["model"]}
+    wanted, given = (
+        {jax.tree_util.keystr(where): leaf.shape for where, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        for tree in (params, found)
+    )
+    for name in sorted(wanted.keys() | given.keys()):
+        if wanted.get(name) != given.get(name):
+            raise ValueError(
+                f"train.start_from: {path} is of another model: {name} is {given.get(name, 'missing')} there, "
+                f"{wanted.get(name, 'not in this model')} here"
+            )
+    return jax.tree.map(jnp.asarray, found)
 
 
 def _validate(params, validation, key, model, weights, config) -> dict[str, float]:
