@@ -61,6 +61,7 @@ def get_config() -> ml_collections.ConfigDict:
                     formula_dim=128,
                     max_neighbours=20,
                     noise_conditioned=False,
+                    species_noise_conditioned=False,
                 ),
             ),
             loss=dict(
@@ -77,6 +78,7 @@ def get_config() -> ml_collections.ConfigDict:
                 species_sigma_min=0.01,
                 num_levels=50,
                 coupled_noise=False,
+                free_species_share=0.0,
                 condition_dropout=0.5,
             ),
             train=dict(

@@ -32,14 +32,14 @@ def get_config():
     config.model.denoiser.update(network)
     config.model.encoder.update(network)
     config.model.encoder.num_layers = 3
-    config.model.cdvae.noise_conditioned = True
+    config.model.cdvae.update(dict(noise_conditioned=True, species_noise_conditioned=True))
     config.data.source = "j2dh8+iii_vi"
     config.data.max_atoms = 10
-    config.loss.update(dict(coupled_noise=True, kl=1e-3))
+    config.loss.update(dict(coupled_noise=True, free_species_share=0.5, kl=1e-4))
     config.train.update(
         dict(
             batch_size=256,
-            num_steps=8_500,
+            num_steps=10_500,
             schedule="cosine",
             warmup_steps=500,
             clip=1.0,

@@ -57,6 +57,7 @@ def tiny_config(periodicity: Periodicity = SLAB) -> ModelConfig:
         lmf_rank=2,
         num_basis=6,
         formula_dim=8,
+        species_noise_conditioned=True,
     )
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from tests.tiny import tiny_batch
 from vdw_jax.design import generate as module
-from vdw_jax.design.generate import generate, reconstruct, slots_from_shares, species_rate
+from vdw_jax.design.generate import generate, reconstruct, slots_from_shares
 from vdw_jax.design.request import make_request
+from vdw_jax.training.losses import species_rate
 
 
 @pytest.fixture(scope="module")

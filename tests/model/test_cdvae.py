@@ -74,7 +74,8 @@ NAMES = [*VARIANTS, *OTHERS]
 def run(params, batch: CrystalBatch, sigma: jax.Array):
     """Latents, and the denoiser's answer for one fused latent."""
     fused = jnp.broadcast_to(FUSED, (len(sigma), 8))
-    return MODEL.apply(params, batch, method="encode"), MODEL.apply(params, fused, batch, sigma, method="denoise")
+    answer = MODEL.apply(params, fused, batch, sigma, sigma / (1 + sigma), method="denoise")
+    return MODEL.apply(params, batch, method="encode"), answer
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from vdw_jax.graphs.neighbours import image_range_for
 from vdw_jax.model.cdvae import CDVAE, cell_from_targets
 from vdw_jax.model.cwgan import Generator
 from vdw_jax.model.fusion import condition_vector
-from vdw_jax.training.losses import LossConfig
+from vdw_jax.training.losses import LossConfig, species_rate
 from vdw_jax.types import NUM_ELEMENTS, SLAB, Conditions, CrystalBatch
 
 POOL = 100
@@ -295,7 +295,7 @@ def place(
             rate = species_rate(sigma, weights)
             noisy = noise.permute_species(shuffle, species, rate[None])
             crystal = CrystalBatch(noisy, positions, cell)
-            output: Any = model.apply(variables, fused, crystal, sigma[None], method="denoise")
+            output: Any = model.apply(variables, fused, crystal, sigma[None], rate[None], method="denoise")
             logits = output.species + rate * jax.random.gumbel(tie, output.species.shape)
             return output.displacement, noise.assign_species(logits, slots)
 
@@ -311,15 +311,6 @@ def place(
     names = model.config.scalars
     predicted = predicted * jnp.array([s.std for s in names]) + jnp.array([s.mean for s in names])
     return Candidates(crystals, predicted)
-
-
-def species_rate(sigma: jax.Array, weights: LossConfig) -> jax.Array:
-    """Share of the atoms whose species are shuffled at coordinate noise `sigma`; 0 for the paper's separate noise."""
-    if not weights.coupled_noise:
-        return jnp.zeros_like(sigma)
-    level = jnp.log(sigma / weights.sigma_max) / math.log(weights.sigma_min / weights.sigma_max)
-    spread = weights.species_sigma_max * (weights.species_sigma_min / weights.species_sigma_max) ** level
-    return spread / (1 + spread)
 
 
 def start_positions(key: jax.Array, slots: jax.Array, cell: jax.Array, sigma_max: float, model: CDVAE) -> jax.Array:

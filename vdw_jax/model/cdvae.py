@@ -73,7 +73,8 @@ class CDVAE(nn.Module):
         """Touches every parameter; for initialisation."""
         mean, _ = self.encode(batch)
         fused = self.fuse(mean, conditions)
-        return self.heads(fused), self.properties(mean), self.denoise(fused, batch, sigma)
+        rate = jnp.ones_like(sigma)
+        return self.heads(fused), self.properties(mean), self.denoise(fused, batch, sigma, rate)
 
     def encode(self, batch: CrystalBatch, train: bool = False) -> tuple[jax.Array, jax.Array]:
         """Mean and log variance of the latent; each [B, latent_dim]."""
@@ -101,7 +102,7 @@ class CDVAE(nn.Module):
         return self.property_head(latent)[:, : len(self.config.scalars)]
 
     def denoise(
-        self, fused: jax.Array, batch: CrystalBatch, sigma: jax.Array, train: bool = False
+        self, fused: jax.Array, batch: CrystalBatch, sigma: jax.Array, rate: jax.Array, train: bool = False
     ) -> DenoiserOutput:
         """Predicts clean positions and species of a noisy batch.
 
@@ -109,6 +110,7 @@ class CDVAE(nn.Module):
           fused: [B, latent_dim].
           batch: noisy positions and species, lattice as predicted or true.
           sigma: [B] noise on the coordinates, Angstrom.
+          rate: [B] share of the atoms whose species were shuffled; seen if `species_noise_conditioned`.
         """
         mask = batch.atom_mask
         skip, out, scale = self.coefficients(sigma)
@@ -117,6 +119,8 @@ class CDVAE(nn.Module):
         context = fused
         if self.config.noise_conditioned:
             context = jnp.concatenate([context, noise_embedding(sigma)], -1)
+        if self.config.species_noise_conditioned:
+            context = jnp.concatenate([context, noise_embedding(rate + 0.01)], -1)
         context = jnp.broadcast_to(context[:, None], (*mask.shape, context.shape[-1]))
         direction = self._heights(seen.positions, mask)
         nodes, edges = self.denoiser(
@@ -166,7 +170,7 @@ class CDVAE(nn.Module):
 
 
 def noise_embedding(sigma: jax.Array, num_frequencies: int = 16) -> jax.Array:
-    """Sines and cosines of log sigma; [B, 2 num_frequencies]."""
+    """Sines and cosines of the logarithm of a noise; [B, 2 num_frequencies]."""
     phase = jnp.log(sigma)[:, None] * jnp.geomspace(0.1, 10.0, num_frequencies)
     return jnp.concatenate([jnp.sin(phase), jnp.cos(phase)], -1)
 

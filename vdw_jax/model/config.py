@@ -38,6 +38,7 @@ class ModelConfig:
     num_basis: int = 50
     formula_dim: int = 128
     noise_conditioned: bool = True
+    species_noise_conditioned: bool = False
     sigma_data_in_plane: float = 1.0
     sigma_data_normal: float = 4.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -32,6 +33,7 @@ class LossConfig:
     species_sigma_min: float = 0.01
     num_levels: int = 50
     coupled_noise: bool = True  # species noise follows the coordinates' level, and only swaps sites
+    free_species_share: float = 0.0  # of the examples with coupled noise: species shuffled at a rate of their own
     condition_dropout: float = 0.5
 
 
@@ -41,6 +43,15 @@ class Example:
 
     crystals: CrystalBatch
     scalars: jax.Array  # [B, S], NaN where absent
+
+
+def species_rate(sigma: jax.Array, weights: LossConfig) -> jax.Array:
+    """Share of the atoms whose species are shuffled at coordinate noise `sigma`; 0 for the paper's separate noise."""
+    if not weights.coupled_noise:
+        return jnp.zeros_like(sigma)
+    level = jnp.log(sigma / weights.sigma_max) / math.log(weights.sigma_min / weights.sigma_max)
+    spread = weights.species_sigma_max * (weights.species_sigma_min / weights.species_sigma_max) ** level
+    return spread / (1 + spread)
 
 
 def draw_conditions(example: Example, key: jax.Array, dropout: float) -> Conditions:
@@ -86,17 +97,21 @@ def cdvae_loss(
     # Noise.
     level = jax.random.uniform(keys[2], mean.shape[:1])
     species_key, level_key = jax.random.split(keys[3])
-    if weights.coupled_noise:
-        species_level = level
-    else:
-        steps = weights.num_levels - 1
+    steps = weights.num_levels - 1
+    if not weights.coupled_noise:
         level = jnp.round(level * steps) / steps
-        species_level = jnp.round(jax.random.uniform(level_key, level.shape) * steps) / steps
     sigma = weights.sigma_max * (weights.sigma_min / weights.sigma_max) ** level
-    species_sigma = weights.species_sigma_max * (weights.species_sigma_min / weights.species_sigma_max) ** species_level
     if weights.coupled_noise:
-        noisy_species = noise.permute_species(species_key, batch.atomic_numbers, species_sigma / (1 + species_sigma))
+        share_key, rate_key = jax.random.split(level_key)
+        is_free = jax.random.bernoulli(share_key, weights.free_species_share, level.shape)
+        free = jnp.clip(jax.random.uniform(rate_key, level.shape, minval=-0.1, maxval=1.1), 0.0, 1.0)
+        rate = jnp.where(is_free, free, species_rate(sigma, weights))
+        noisy_species = noise.permute_species(species_key, batch.atomic_numbers, rate)
     else:
+        species_level = jnp.round(jax.random.uniform(level_key, level.shape) * steps) / steps
+        ratio = weights.species_sigma_min / weights.species_sigma_max
+        species_sigma = weights.species_sigma_max * ratio**species_level
+        rate = species_sigma / (1 + species_sigma)
         composition = jax.lax.stop_gradient(jax.nn.softmax(heads.composition))
         noisy_species = noise.resample_species(species_key, batch.atomic_numbers, species_sigma, composition)
     clean = batch.positions * mask[..., None]
@@ -105,7 +120,7 @@ def cdvae_loss(
     target = noise.centre(target, mask)
 
     corrupted = dataclasses.replace(batch, positions=noisy, atomic_numbers=noisy_species)
-    output = call("denoise", fused, corrupted, sigma, train, rngs={"dropout": jax.random.fold_in(keys[5], 1)})
+    output = call("denoise", fused, corrupted, sigma, rate, train, rngs={"dropout": jax.random.fold_in(keys[5], 1)})
     skip, out, _ = call("coefficients", sigma)
     wanted = (target - (skip - 1.0) * noise.centre(noisy, mask)) / out
     per_atom = jnp.sum((output.raw - wanted) ** 2, -1) * mask
