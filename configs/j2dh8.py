@@ -39,7 +39,7 @@ def get_config():
     config.train.update(
         dict(
             batch_size=256,
-            num_steps=10_500,
+            num_steps=8_500,
             schedule="cosine",
             warmup_steps=500,
             clip=1.0,
