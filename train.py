@@ -7,6 +7,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from vdw_jax.structures.errors import DataError
+from vdw_jax.training.errors import ConfigError
 from vdw_jax.training.loop import train
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, e.g. configs/j2dh8.py.")
@@ -21,7 +22,7 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     try:
         metrics = train(CONFIG.value, WORKDIR.value, quiet=QUIET.value)
-    except (DataError, FileNotFoundError) as error:
+    except (ConfigError, DataError, FileNotFoundError) as error:
         raise SystemExit(f"train.py: {error}") from None
     for name, value in metrics.items():
         print(f"{name:28s} {value:.5f}")

@@ -1,10 +1,13 @@
 """Weight files: nested dicts back bit for bit, no pickle, errors that name the file and the key."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vdw_jax.training.export import load_weights, save_weights
+from tests.tiny import tiny_params, write_export
+from vdw_jax.training.errors import ConfigError
+from vdw_jax.training.export import load_weights, save_weights, weights_like
 
 PARAMS = {
     "encoder": {"block_0": {"kernel": np.linspace(-3, 3, 12, dtype=np.float32).reshape(3, 4)}},
@@ -91,3 +94,17 @@ def test_a_pickle_inside_is_refused(tmp_path):
     np.savez(path, __header__=header, a=np.array([{"x": 1}], dtype=object))
     with pytest.raises(ValueError, match="w.npz: a is damaged"):
         load_weights(path)
+
+
+def test_a_training_begins_from_an_export(tmp_path):
+    folder = write_export(tmp_path / "export")
+    fresh = jax.tree.map(jnp.zeros_like, tiny_params())
+    begun = weights_like(fresh, folder / "weights.npz")
+    jax.tree.map(np.testing.assert_array_equal, begun, tiny_params())
+
+
+def test_but_not_from_another_model(tmp_path):
+    folder = write_export(tmp_path / "export")
+    other = {"params": dict(tiny_params()["params"], latent={"kernel": jnp.zeros((3, 4))})}
+    with pytest.raises(ConfigError, match=r"train\.start_from: .*weights\.npz is of another model: .*'latent'"):
+        weights_like(other, folder / "weights.npz")

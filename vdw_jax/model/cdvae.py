@@ -78,7 +78,8 @@ class CDVAE(nn.Module):
 
     def encode(self, batch: CrystalBatch, train: bool = False) -> tuple[jax.Array, jax.Array]:
         """Mean and log variance of the latent; each [B, latent_dim]."""
-        graph = self._neighbours(batch, self.config.encoder.cutoff_angstrom)
+        config = self.config
+        graph = self._neighbours(batch, config.encoder.cutoff_angstrom, config.encoder_max_neighbours)
         direction = self._heights(batch.positions, batch.atom_mask)
         nodes, _ = self.encoder(
             batch.atomic_numbers, graph.index, graph.vector, graph.mask, graph.reach, None, direction, train
@@ -115,7 +116,7 @@ class CDVAE(nn.Module):
         mask = batch.atom_mask
         skip, out, scale = self.coefficients(sigma)
         seen = dataclasses.replace(batch, positions=batch.positions * scale)
-        graph = self._neighbours(seen, self.config.denoiser.cutoff_angstrom)
+        graph = self._neighbours(seen, self.config.denoiser.cutoff_angstrom, self.config.max_neighbours)
         context = fused
         if self.config.noise_conditioned:
             context = jnp.concatenate([context, noise_embedding(sigma)], -1)
@@ -151,13 +152,13 @@ class CDVAE(nn.Module):
             jnp.concatenate([one, one, in_z], -1),
         )
 
-    def _neighbours(self, batch: CrystalBatch, cutoff_angstrom: float) -> Neighbours:
+    def _neighbours(self, batch: CrystalBatch, cutoff_angstrom: float, max_neighbours: int) -> Neighbours:
         config = self.config
         return find_neighbours(
             batch,
             periodicity=config.periodicity,
             cutoff_angstrom=cutoff_angstrom,
-            max_neighbours=config.max_neighbours,
+            max_neighbours=max_neighbours,
             image_range=config.image_range,
         )
 

@@ -30,7 +30,8 @@ class ModelConfig:
     lattice_std: tuple[float, ...] = (1.0,) * 6
     periodicity: Periodicity = SLAB
     max_atoms: int = 20
-    max_neighbours: int = 20
+    max_neighbours: int = 20  # of the denoiser
+    encoder_max_neighbours: int = 20
     image_range: tuple[int, int, int] = (3, 3, 3)
     latent_dim: int = 256
     hidden_dim: int = 256

@@ -9,8 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
+
+from vdw_jax.training.errors import ConfigError
 
 WeightDtype = Literal["float32", "float16", "bfloat16"]
 
@@ -99,6 +103,26 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
                 array = array.astype(np.float32)
             _insert(path, params, key, array)
     return params
+
+
+def weights_like(params: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The model's weights from an export, where they are named and shaped as `params`.
+
+    Raises:
+      ConfigError: they are not; the message names the first weight that differs.
+    """
+    found = {"params": load_weights(path)["model"]}
+    wanted, given = (
+        {jax.tree_util.keystr(where): leaf.shape for where, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        for tree in (params, found)
+    )
+    for name in sorted(wanted.keys() | given.keys()):
+        if wanted.get(name) != given.get(name):
+            raise ConfigError(
+                f"train.start_from: {path} is of another model: {name} is {given.get(name, 'missing')} there, "
+                f"{wanted.get(name, 'not in this model')} here"
+            )
+    return jax.tree.map(jnp.asarray, found)
 
 
 def _flatten(path: Path, tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -30,7 +30,8 @@ from vdw_jax.structures.formula import formula_string
 from vdw_jax.structures.source import load_source
 from vdw_jax.structures.splits import split_dataset
 from vdw_jax.training.checkpoint import Checkpoints, write_json_atomic
-from vdw_jax.training.export import load_weights, save_weights
+from vdw_jax.training.errors import ConfigError
+from vdw_jax.training.export import save_weights, weights_like
 from vdw_jax.training.interrupt import GracefulExit
 from vdw_jax.training.losses import Example, LossConfig, draw_conditions
 from vdw_jax.training.metrics_log import FILE_NAME, MetricsLog
@@ -129,13 +130,13 @@ def train(config: ConfigDict, workdir: str | Path, *, quiet: bool = False) -> di
       The last validation metrics. Empty if it stopped before the end (SIGTERM, Ctrl-C, or `train.max_minutes`
       of the first stage are over); everything is saved then.
     Raises:
-      ValueError: if the batch size is no multiple of the number of devices.
+      ConfigError: if the batch size is no multiple of the number of devices.
     """
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     mesh = data_mesh()
     if config.train.batch_size % mesh.size:
-        raise ValueError(f"train.batch_size {config.train.batch_size} is no multiple of {mesh.size} devices")
+        raise ConfigError(f"train.batch_size {config.train.batch_size} is no multiple of {mesh.size} devices")
     data, split = create_data(config)
     train_part = data.select(split["train"])
     model = create_model(config, train_part)
@@ -190,7 +191,7 @@ def _first_stage(config, workdir, model, weights, train_data, validation, key, s
 
     state = initial(jax.random.fold_in(key, 0))
     if train.start_from:
-        params = _weights_like(state.params, Path(train.start_from) / "weights.npz")
+        params = weights_like(state.params, Path(train.start_from) / "weights.npz")
         state = dataclasses.replace(state, params=params, ema=params)
     state = replicate(state, mesh)
     metrics: dict[str, float] = {}
@@ -220,22 +221,6 @@ def _first_stage(config, workdir, model, weights, train_data, validation, key, s
                     checkpoints.save(step, state, metrics["loss"])
             checkpoints.save(step, state, metrics.get("loss"))
     return state, metrics
-
-
-def _weights_like(params: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The model's weights from an export, where they are named and shaped as `params`."""
-    found = {"params": load_weights(path)["model"]}
-    wanted, given = (
-        {jax.tree_util.keystr(where): leaf.shape for where, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-        for tree in (params, found)
-    )
-    for name in sorted(wanted.keys() | given.keys()):
-        if wanted.get(name) != given.get(name):
-            raise ValueError(
-                f"train.start_from: {path} is of another model: {name} is {given.get(name, 'missing')} there, "
-                f"{wanted.get(name, 'not in this model')} here"
-            )
-    return jax.tree.map(jnp.asarray, found)
 
 
 def _validate(params, validation, key, model, weights, config) -> dict[str, float]:

@@ -1,0 +1,112 @@
+"""What the first stage shows the denoiser, and what it reports."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.tiny import tiny_batch, tiny_config, tiny_params
+from vdw_jax.model.cdvae import CDVAE
+from vdw_jax.training.losses import Example, LossConfig, cdvae_loss, species_rate
+from vdw_jax.types import SLAB
+
+SIZE = 64
+MODEL, PARAMS = CDVAE(tiny_config(SLAB)), tiny_params(SLAB)
+EXAMPLE = Example(tiny_batch(size=SIZE), jnp.linspace(-0.3, 0.5, SIZE)[:, None])
+
+
+class Watched:
+    """The model, and a note of what its denoiser was given."""
+
+    config = MODEL.config
+
+    def apply(self, params, *args, method, **kwargs):
+        if method == "denoise":
+            _, self.crystals, self.sigma, self.rate, _ = args
+        return MODEL.apply(params, *args, method=method, **kwargs)
+
+
+def shown(weights: LossConfig) -> tuple[Watched, dict]:
+    """What the denoiser sees of `EXAMPLE`, and the parts of the loss."""
+    model = Watched()
+
+    @jax.jit
+    def run(params):
+        _, parts = cdvae_loss(model, weights, params, EXAMPLE, jax.random.key(0), True)
+        return model.crystals, model.sigma, model.rate, parts
+
+    model.crystals, model.sigma, model.rate, parts = jax.device_get(run(PARAMS))
+    return model, parts
+
+
+@pytest.fixture(scope="module")
+def by_share():
+    """The denoiser's input with species noise bound to the coordinates' (0), half free, free (1)."""
+    return {share: shown(LossConfig(free_species_share=share))[0] for share in (0.0, 0.5, 1.0)}
+
+
+def test_species_noise_follows_the_coordinates(by_share):
+    seen = by_share[0.0]
+    np.testing.assert_allclose(seen.rate, species_rate(seen.sigma, LossConfig()), rtol=1e-5)
+    assert np.corrcoef(np.log(seen.sigma), seen.rate)[0, 1] > 0.9
+
+
+def test_or_has_a_rate_of_its_own(by_share):
+    seen = by_share[1.0]
+    assert seen.rate.min() == 0.0
+    assert seen.rate.max() == 1.0
+    assert abs(np.corrcoef(np.log(seen.sigma), seen.rate)[0, 1]) < 0.4
+
+
+def test_for_a_share_of_the_examples(by_share):
+    seen = by_share[0.5]
+    bound = np.isclose(seen.rate, species_rate(seen.sigma, LossConfig()), rtol=1e-5)
+    assert 0.25 * SIZE < bound.sum() < 0.75 * SIZE
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_species_only_swap_sites(by_share, share):
+    seen, given = by_share[share].crystals.atomic_numbers, np.asarray(EXAMPLE.crystals.atomic_numbers)
+    np.testing.assert_array_equal(np.sort(seen, 1), np.sort(given, 1))
+    np.testing.assert_array_equal(seen == 0, given == 0)
+    assert (seen != given).any()
+
+
+def test_without_species_noise_they_stay(by_share):
+    seen = by_share[1.0]
+    still = seen.rate == 0.0
+    assert still.any()
+    given = np.asarray(EXAMPLE.crystals.atomic_numbers)
+    np.testing.assert_array_equal(seen.crystals.atomic_numbers[still], given[still])
+
+
+def test_the_papers_noise_is_drawn_by_level_and_replaces_species():
+    seen, _ = shown(LossConfig(coupled_noise=False, num_levels=5))
+    levels = np.geomspace(10.0, 0.01, 5)
+    assert np.abs(np.log(seen.sigma[:, None] / levels)).min(1).max() < 1e-4
+    assert len(np.unique(np.round(np.log(seen.sigma), 3))) == 5
+    given = np.asarray(EXAMPLE.crystals.atomic_numbers)
+    assert (np.sort(seen.crystals.atomic_numbers, 1) != np.sort(given, 1)).any()
+
+
+def test_the_total_is_the_weighted_sum():
+    weights = LossConfig(kl=0.3, coordinates=2.0, lattice=5.0)
+    _, parts = shown(weights)
+    names = ("num_atoms", "lattice", "composition", "coordinates", "species", "kl", "properties")
+    np.testing.assert_allclose(parts["loss"], sum(getattr(weights, n) * parts[n] for n in names), rtol=1e-5)
+
+
+def test_unknown_labels_have_no_part_in_it():
+    known = jnp.arange(SIZE) % 2 == 0
+    values = jnp.where(known[:, None], EXAMPLE.scalars, jnp.nan)
+
+    @jax.jit
+    def gradient(params, scalars):
+        example = dataclasses.replace(EXAMPLE, scalars=scalars)
+        return jax.grad(lambda p: cdvae_loss(MODEL, LossConfig(), p, example, jax.random.key(0), True)[0])(params)
+
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient(PARAMS, values)))
+    none = gradient(PARAMS, jnp.full_like(values, jnp.nan))["params"]["property_head"]
+    assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(none))
