@@ -14,7 +14,7 @@ DEV_STAMP := $(VENV)/.installed-dev$(addprefix -,$(subst $(comma),-,$(EXTRAS)))
 .PHONY: sample test lint clean
 
 sample: $(RUN_STAMP)
-	$(BIN)/python sample.py --target_formula=$(FORMULA)
+	$(BIN)/python sample.py --target_formula=$(FORMULA) --overwrite
 
 test: $(DEV_STAMP)
 	$(BIN)/python -m pytest -q -n 2

@@ -19,7 +19,7 @@ def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--target_formula", metavar="FORMULA", help="e.g. GaInSSe2; its counts hold exactly")
-    parser.add_argument("--target_energy", metavar="EV", type=float, help="formation energy, eV a cell")
+    parser.add_argument("--target_energy", metavar="EV", type=float, help="the model's first scalar, eV a cell")
     parser.add_argument("--num_samples", metavar="N", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same structures")
     parser.add_argument("--steps", metavar="N", type=int, help="network calls a structure; the checkpoint's by default")

@@ -125,7 +125,7 @@ def run_score(arguments: argparse.Namespace) -> None:
         "match_rate": matched.match_rate,
         "rmse": matched.rmse,
         "tight_match_rate": matched.tight_match_rate,
-        "right species sequence along c": float(np.mean(sequence)),
+        "sequence_rate": float(np.mean(sequence)),
         "registry_accuracy": float(np.mean(registry)),
     }
 
@@ -137,7 +137,7 @@ def run_score(arguments: argparse.Namespace) -> None:
         "structure_validity": float(np.mean([row["structure_valid"] for row in free])),
         "composition_validity": float(np.mean([row["composition_valid"] for row in free])),
         "bilayer_rate": float(np.mean([bool(row["bilayer"]) for row in free])),
-        "all distances above 1.5 A": _share_above(free, 1.5),
+        "distances_share": _share_above(free, 1.5),
         "different formulas": len({row["formula"] for row in free}),
         "different stackings (species and sites)": len({row["stacking"] for row in free} - {"-"}),
     }
@@ -147,12 +147,12 @@ def run_score(arguments: argparse.Namespace) -> None:
         rows = [describe(crystal) for crystal in found]
         wanted = _shares(parse_formula(formula))
         right = [_shares(_counts(crystal.atomic_numbers)) == wanted for crystal in found]
-        asked[f"{formula}: has the formula"] = float(np.mean(right))
-        asked[f"{formula}: bilayers"] = float(np.mean([bool(row["bilayer"]) for row in rows]))
-        asked[f"{formula}: all distances above 1.5 A"] = _share_above(rows, 1.5)
+        asked[f"{formula}: asked_formula_share"] = float(np.mean(right))
+        asked[f"{formula}: bilayer_rate"] = float(np.mean([bool(row["bilayer"]) for row in rows]))
+        asked[f"{formula}: distances_share"] = _share_above(rows, 1.5)
     for name in (name.split("/")[0] for name in arrays if name.startswith("energy ") and name.endswith("/cell")):
         target = float(name.removeprefix("energy "))
-        asked[f"energy {target} eV: mean |asked - predicted|"] = float(
+        asked[f"{target} eV asked for: asked_energy_error_ev"] = float(
             np.mean(np.abs(arrays[f"{name}/predicted"][:, 0] - target))
         )
     context = {key: record[key] for key in ("device", "seed", "command", "date")}

@@ -25,6 +25,7 @@ MEASURES: Mapping[str, Measure] = {
     "match_rate": Measure("match rate (stol 0.5)", "25.35 %", is_share=True, decimals=2),
     "rmse": Measure("RMSE of the matches", "0.1842", "0.182 on relaxed cells, 0.174 on ideal cells"),
     "tight_match_rate": Measure("match rate (stol 0.1)", is_share=True, decimals=2),
+    "sequence_rate": Measure("right species sequence along c", is_share=True, decimals=2),
     "registry_accuracy": Measure("registry accuracy", chance="16.67 %", is_share=True, decimals=2),
     "structure_validity": Measure("validity, structure", "100 %", is_share=True, decimals=2),
     "composition_validity": Measure("validity, composition", "100 %", is_share=True, decimals=2),
@@ -33,6 +34,7 @@ MEASURES: Mapping[str, Measure] = {
     "density_distance": Measure("Wasserstein distance, density (g/cm^3)", "0.1067"),
     "elements_distance": Measure("Wasserstein distance, number of elements", "0.0964"),
     "bilayer_rate": Measure("bilayers (two layers, gap 2.5 to 4.5 A)", is_share=True, decimals=2),
+    "distances_share": Measure("all distances above 1.5 A", is_share=True, decimals=2),
     "asked_energy_error_ev": Measure("asked against predicted energy, mean absolute error (eV)"),
     "asked_formula_share": Measure("asked formula met", is_share=True, decimals=2),
 }
@@ -49,7 +51,8 @@ def results_markdown(results: Mapping[str, Any]) -> str:
       results: `{"title": ..., "sections": [section, ...]}`, a section being `{"title", "device", "seed",
         "command", "date", "measures": {key: number}}` with, if wanted, `"note"` (a paragraph) and
         `"sizes"` (text: how many structures). A single section may stand alone, without `sections`. Keys of
-        `MEASURES` get their label and the figures to compare with; others stand under their own name.
+        `MEASURES` get their label and the figures to compare with, also behind "what it is of: "; others stand
+        under their own name. Whole numbers are counts.
         Shares are between 0 and 1; None is shown as not measured.
 
     Returns:
@@ -79,8 +82,10 @@ def _section(section: Mapping[str, Any]) -> str:
         lines += [str(section["note"]), ""]
     lines += ["| what | ours | paper (its own data) | chance (blind stacking) |", "|---|---|---|---|"]
     for key, value in section["measures"].items():
-        measure = MEASURES.get(key, Measure(key))
-        cells = (measure.label, _shown(key, measure, value), measure.paper, measure.chance)
+        of_what, _, name = key.rpartition(": ")
+        measure = MEASURES.get(name, Measure(name))
+        label = f"{of_what}: {measure.label}" if of_what else measure.label
+        cells = (label, _shown(key, measure, value), measure.paper, measure.chance)
         lines.append("| " + " | ".join(text.replace("|", "\\|") for text in cells) + " |")
     lines += ["", f"Device: {section['device']}. Seed: {section['seed']}. Date: {section['date']}."]
     if section.get("sizes"):
@@ -93,6 +98,8 @@ def _shown(key: str, measure: Measure, value: Any) -> str:
         return "not measured"
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise ValueError(f"{key} is no number: {value!r}")
+    if isinstance(value, int | np.integer) and not measure.is_share:
+        return str(value)
     number = float(value)
     if np.isnan(number):
         return "undefined"
