@@ -1,0 +1,120 @@
+"""Relaxation of many slabs: step by step what ASE does one by one."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.emt import EMT
+from ase.filters import FrechetCellFilter
+from ase.optimize import BFGS
+
+from vdw_jax.structures.errors import DataError
+from vdw_jax.structures.j2dh8 import build_j2dh8
+from vdw_jax.structures.potentials import D3_ZERO_PBE, AsePotential, Evaluation, create_potential
+from vdw_jax.structures.relax import relax
+
+SPECIES = [[13, 29, 0], [29, 13, 29]]
+
+
+def slabs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two and three layers of Al and Cu, stacked as in fcc, stretched."""
+    numbers, positions, cell = np.array(SPECIES), np.zeros((2, 3, 3)), np.zeros((2, 3, 3))
+    for row, constant in enumerate((2.6, 2.8)):
+        cell[row] = constant * np.array([[1, 0, 0], [-0.5, np.sqrt(3) / 2, 0], [0, 0, 6]])
+        for place in range((numbers[row] > 0).sum()):
+            positions[row, place] = np.array([place / 3, 2 * place / 3, 0]) @ cell[row] + [0, 0, 2.4 * place]
+    return numbers, positions, cell
+
+
+def by_ase(numbers, positions, cell, calculator, largest_force) -> tuple[Atoms, int]:
+    """The same relaxation by ASE."""
+    atoms = Atoms(numbers, positions + [0, 0, cell[2, 2] / 2 - positions[:, 2].mean()], cell=cell, pbc=(1, 1, 0))
+    atoms.calc = calculator
+    optimizer = BFGS(FrechetCellFilter(atoms, mask=[1, 1, 0, 0, 0, 1]), logfile=None)
+    assert optimizer.run(fmax=largest_force, steps=200)
+    return atoms, optimizer.nsteps
+
+
+def compare(potential, calculator, numbers, positions, cell, angstrom: float, ev: float) -> None:
+    found = relax(potential, numbers, positions, cell)
+    assert found.converged.all()
+    for row, species in enumerate(numbers):
+        real = species > 0
+        atoms, steps = by_ase(species[real], positions[row][real], cell[row], calculator, 0.002)
+        assert found.steps[row] == steps
+        assert abs(found.energy[row] - atoms.get_potential_energy()) < ev
+        np.testing.assert_allclose(found.cell[row], atoms.cell, atol=angstrom)
+        apart = found.positions[row][real] - atoms.positions
+        np.testing.assert_allclose(apart - apart.mean(0), 0.0, atol=angstrom)
+
+
+def test_the_path_is_that_of_ase():
+    compare(AsePotential(EMT()), EMT(), *slabs(), angstrom=1e-5, ev=1e-6)
+
+
+def test_rows_do_not_see_each_other():
+    numbers, positions, cell = slabs()
+    together = relax(AsePotential(EMT()), numbers, positions, cell)
+    for row in range(2):
+        alone = relax(AsePotential(EMT()), *(x[row : row + 1] for x in (numbers, positions, cell)))
+        np.testing.assert_allclose(alone.positions[0], together.positions[row], atol=1e-9)
+        assert alone.energy[0] == pytest.approx(together.energy[row], abs=1e-9)
+    assert not together.positions[numbers == 0].any()
+
+
+def test_what_does_not_converge_says_so():
+    numbers, positions, cell = slabs()
+    found = relax(AsePotential(EMT()), numbers, positions, cell, max_steps=2)
+    assert not found.converged.any()
+    assert (found.steps == 2).all()
+    assert (found.largest_force > 0.002).all()
+
+
+def test_a_potential_gone_wild_stops_only_its_row():
+    numbers, positions, cell = slabs()
+    inner = AsePotential(EMT())
+
+    def wild(z, x, h) -> Evaluation:
+        found = inner(z, x, h)
+        two = (z > 0).sum(1) == 2
+        return Evaluation(np.where(two, np.nan, found.energy), np.where(two[:, None, None], np.nan, found.forces),
+                          np.where(two[:, None, None], np.nan, found.virial))  # fmt: skip
+
+    found = relax(wild, numbers, positions, cell)
+    assert found.converged.tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("nonsense", "unknown potential"), ("no.such:thing", "cannot be made"), ("math:nothing", "cannot be made")],
+)
+def test_unknown_potentials(name, message):
+    with pytest.raises(DataError, match=message):
+        create_potential(name)
+
+
+def test_any_calculator_by_name():
+    potential, provenance = create_potential("ase.calculators.emt:EMT")
+    assert provenance["calculator"] == "ase.calculators.emt:EMT"
+    assert np.isfinite(potential(*slabs()).energy).all()
+
+
+def test_sevennet_with_d3_is_the_sum_of_both():
+    """All at once against one by one, with the packages' own calculators."""
+    calculators = pytest.importorskip("sevenn.calculator")
+    dftd3 = pytest.importorskip("dftd3.ase")
+    from ase.calculators.mixing import SumCalculator
+
+    data = build_j2dh8()
+    rows = [0, 8, 12_345]
+    numbers, positions, cell = (x[rows].astype(float) for x in (data.atomic_numbers, data.positions, data.cell))
+    numbers = numbers.astype(int)
+    parts = [calculators.SevenNetCalculator("7net-0", device="cpu"), dftd3.DFTD3(damping="d3zero",
+             params_tweaks=D3_ZERO_PBE)]  # fmt: skip
+    potential, provenance = create_potential("sevennet")
+    assert len(provenance["sevennet_sha256"]) == 64
+    shaken = positions + np.random.default_rng(0).normal(scale=0.02, size=positions.shape)
+    together, apart = potential(numbers, shaken, cell), AsePotential(SumCalculator(parts))(numbers, shaken, cell)
+    np.testing.assert_allclose(together.energy, apart.energy, atol=1e-4)
+    np.testing.assert_allclose(together.forces, apart.forces, atol=1e-4)
+    np.testing.assert_allclose(together.virial, apart.virial, atol=1e-3)
+    compare(potential, SumCalculator(parts), numbers, positions, cell, angstrom=1e-3, ev=1e-3)
