@@ -24,7 +24,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same structures")
     parser.add_argument("--steps", metavar="N", type=int, help="network calls a structure; the checkpoint's by default")
     parser.add_argument("--checkpoint", metavar="DIR", default=str(PRETRAINED), help="workdir or export of train.py")
-    parser.add_argument("--out", metavar="DIR", help="default: samples/<formula>-seed<seed>")
+    parser.add_argument("--out", metavar="DIR", help="default: samples/<what is asked>-seed<seed>")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier output in --out")
     parser.add_argument("--quiet", action="store_true", help="no progress line")
     return parser.parse_args()
@@ -33,7 +33,9 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Entry point."""
     started, given = time.monotonic(), parse_arguments()
-    out = given.out or f"samples/{given.target_formula or 'any'}-seed{given.seed}"
+    energy = None if given.target_energy is None else f"{given.target_energy:g}eV"
+    asked_for = "_".join(filter(None, (given.target_formula, energy))) or "any"
+    out = given.out or f"samples/{asked_for}-seed{given.seed}"
     try:
         if given.num_samples < 1:
             raise RequestError(f"--num_samples is at least 1, not {given.num_samples}")

@@ -19,7 +19,7 @@ flags.mark_flag_as_required("config")
 def main(argv: list[str]) -> None:
     """Entry point."""
     del argv
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.ERROR)  # orbax warns of what is meant so
     try:
         metrics = train(CONFIG.value, WORKDIR.value, quiet=QUIET.value)
     except (ConfigError, DataError, FileNotFoundError) as error:

@@ -98,7 +98,7 @@ def refuse_existing(directory: str | Path, *, overwrite: bool = False) -> None:
     if not target.is_dir():
         raise FileExistsError(f"{directory} is a file, not a directory")
     if not overwrite:
-        raise FileExistsError(f"{directory} has content; choose another directory or ask to overwrite it")
+        raise FileExistsError(f"{directory} has content; choose another directory, or --overwrite")
     if not ((target / TABLE_NAME).is_file() and (target / EXTXYZ_NAME).is_file()):
         raise FileExistsError(f"{directory} holds no earlier samples, so it will not be overwritten")
 
