@@ -60,7 +60,7 @@ def get_config() -> ml_collections.ConfigDict:
                     num_basis=50,
                     formula_dim=128,
                     max_neighbours=20,
-                    encoder_max_neighbours=20,
+                    graph="nearest",
                     noise_conditioned=False,
                     species_noise_conditioned=False,
                 ),

@@ -26,7 +26,7 @@ def get_config():
     config.model.denoiser.update(network)
     config.model.encoder.update(network)
     config.model.encoder.num_layers = 1
-    config.model.cdvae.update(dict(latent_dim=64, hidden_dim=128, max_neighbours=14, encoder_max_neighbours=14))
+    config.model.cdvae.update(dict(latent_dim=64, hidden_dim=128, max_neighbours=14))
     config.train.update(
         dict(batch_size=32, num_steps=6_000, warmup_steps=200, learning_rate=2e-3, ema_decay=0.998)
     )

@@ -26,7 +26,7 @@ def get_config():
     config.model.denoiser.update(network)
     config.model.encoder.update(network)
     config.model.encoder.num_layers = 1
-    config.model.cdvae.update(dict(latent_dim=32, hidden_dim=32, max_neighbours=12, encoder_max_neighbours=12))
+    config.model.cdvae.update(dict(latent_dim=32, hidden_dim=32, max_neighbours=12))
     config.train.update(
         dict(batch_size=32, num_steps=60, warmup_steps=10, steps_per_call=10, steps_per_evaluation=20,
              learning_rate=3e-3, evaluation_batches=2, ema_decay=0.9)

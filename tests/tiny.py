@@ -51,7 +51,6 @@ def tiny_config(periodicity: Periodicity = SLAB) -> ModelConfig:
         periodicity=periodicity,
         max_atoms=10,
         max_neighbours=8,
-        encoder_max_neighbours=8,
         image_range=(2, 2, 0) if periodicity == SLAB else (2, 2, 2),
         latent_dim=8,
         hidden_dim=16,

@@ -44,12 +44,12 @@ class CrystalBatch:
 
 @struct.dataclass
 class Neighbours:
-    """The nearest neighbours of every atom, in dense slots sorted by distance."""
+    """The neighbours of every atom, in dense slots."""
 
     index: jax.Array  # [B, N, K] int32, the neighbour's place in its crystal; 0 in empty slots
     vector: jax.Array  # [B, N, K, 3] float32, neighbour minus atom, Angstrom; 0 in empty slots
     mask: jax.Array  # [B, N, K] bool, False in empty slots
-    reach: jax.Array  # [B, N] float32, Angstrom: distance of the first neighbour left out, or the cutoff
+    ratio: jax.Array  # [B, N, K] float32, how far out: 1 where a smooth envelope vanishes; anything in empty slots
     complete: jax.Array  # [B] bool, False where the cell needs more images than were searched
 
 

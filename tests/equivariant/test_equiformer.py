@@ -37,7 +37,7 @@ class Network(nn.Module):
     @nn.compact
     def __call__(self, species, found: Neighbours, context, direction):
         backbone = EquiformerV2(self.config, NUM_SPECIES)
-        nodes, edges = backbone(species, found.index, found.vector, found.mask, found.reach, context, direction)
+        nodes, edges = backbone(species, found.index, found.vector, found.mask, found.ratio, context, direction)
         return ScalarHead(self.config, 4)(nodes), VectorHead(self.config, 2)(nodes, edges)
 
 

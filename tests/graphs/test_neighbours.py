@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from vdw_jax import geometry
+from vdw_jax.equivariant.layers import polynomial_envelope
 from vdw_jax.graphs.interchange import from_graphs_tuple, to_graphs_tuple
-from vdw_jax.graphs.neighbours import edge_length, find_neighbours, image_range_for
+from vdw_jax.graphs.neighbours import edge_length, find_neighbours, find_pairs, image_range_for
 from vdw_jax.types import BULK, SLAB, CrystalBatch
 
 CUTOFF = 4.5
@@ -90,7 +91,7 @@ def test_all_neighbours_are_those_of_ase(periodicity):
             np.testing.assert_allclose(mine, as_rows(index, vector), atol=0.011)
             distance = np.linalg.norm(vector, axis=-1)
             np.testing.assert_allclose(edge_length(found)[crystal, atom][mask], distance, atol=1e-4)
-            np.testing.assert_allclose(found.reach[crystal, atom], CUTOFF)
+            np.testing.assert_allclose(found.ratio[crystal, atom][mask], distance / CUTOFF, atol=1e-4)
 
 
 @KINDS
@@ -104,7 +105,8 @@ def test_few_slots_hold_the_nearest(periodicity):
             kept = np.asarray(edge_length(found)[crystal, atom])[np.asarray(found.mask[crystal, atom])]
             np.testing.assert_allclose(kept, distance[:slots], atol=1e-4)
             left_out = distance[slots] if len(distance) > slots else CUTOFF
-            np.testing.assert_allclose(found.reach[crystal, atom], left_out, atol=1e-4)
+            ratio = np.asarray(found.ratio[crystal, atom])[: len(kept)]
+            np.testing.assert_allclose(ratio, kept / left_out, atol=1e-4)
 
 
 def test_one_atom_sees_its_images_but_not_itself():
@@ -155,6 +157,100 @@ def test_gradients_are_finite_where_atoms_coincide():
 
     def total(positions):
         return jnp.sum(edge_length(search(batch.replace(positions=positions), SLAB, 12, (2, 2, 0))))
+
+    assert jnp.isfinite(jax.grad(total)(batch.positions)).all()
+
+
+def hexagonal(sites, heights, constant=4.0) -> CrystalBatch:
+    """Atoms on sites A, B, C (0, 1, 2) of a hexagonal slab."""
+    cell = np.array([[constant, 0, 0], [-constant / 2, constant * np.sqrt(3) / 2, 0], [0, 0, 30]])
+    fractional = np.stack([np.array(sites) / 3, 2 * np.array(sites) / 3, np.array(heights) / 30], -1)
+    positions = jnp.asarray(fractional @ cell, jnp.float32)
+    return CrystalBatch(jnp.full((1, len(sites)), 6), positions[None], jnp.asarray(cell, jnp.float32)[None])
+
+
+def edges_between(found, first: int, second: int) -> np.ndarray:
+    """Ratios of the edges of a pair that take part, rising."""
+    chosen = np.asarray(found.mask[0, first] & (found.index[0, first] == second))
+    ratio = np.asarray(found.ratio[0, first])[chosen]
+    return np.sort(ratio[ratio < 0.999])
+
+
+def test_a_pair_has_one_edge_on_top_and_three_over_a_hollow():
+    found = find_pairs(hexagonal([0, 0, 1, 2], [0, 3.2, 6.0, 11.0]), periodicity=SLAB)
+    assert found.complete.all()
+    for first, second, count, ratio in ((0, 1, 1, 0.0), (0, 2, 3, 0.5), (1, 3, 3, 0.5), (2, 3, 3, 0.5)):
+        for pair in ((first, second), (second, first)):
+            np.testing.assert_allclose(edges_between(found, *pair), [ratio] * count, atol=1e-5)
+    for atom in range(4):
+        np.testing.assert_allclose(edges_between(found, atom, atom), [3**-0.5] * 6, atol=1e-5)
+    vertical = np.asarray(found.vector[0, 0])[np.asarray(found.index[0, 0] == 1) & np.asarray(found.ratio[0, 0] < 0.1)]
+    np.testing.assert_allclose(vertical, [[0, 0, 3.2]], atol=1e-5)
+
+
+@KINDS
+def test_pairs_are_the_nearest_images_of_all(periodicity):
+    """Against a search over many more images."""
+    batch = make_batch(periodicity)
+    found = find_pairs(batch, periodicity=periodicity)
+    assert found.complete.all()
+    offsets = geometry.image_offsets(periodicity, (6, 6, 6))
+    axes = 2 if periodicity == SLAB else 3
+    for crystal, count in enumerate(COUNTS):
+        shifts = offsets @ np.asarray(batch.cell[crystal])
+        for first in range(count):
+            for second in range(count):
+                every = np.asarray(batch.positions[crystal, second] - batch.positions[crystal, first]) + shifts
+                along = np.sort(np.linalg.norm(every[:, :axes], axis=-1))
+                along, most = (along[1:], 6) if first == second else (along, 3)
+                chosen = np.asarray(found.mask[crystal, first] & (found.index[crystal, first] == second))
+                vector = np.asarray(found.vector[crystal, first])[chosen]
+                assert len(vector) == most
+                np.testing.assert_allclose(np.sort(np.linalg.norm(vector[:, :axes], axis=-1)), along[:most], atol=1e-4)
+                ratio = np.sort(np.asarray(found.ratio[crystal, first])[chosen])
+                np.testing.assert_allclose(ratio, along[:most] / along[most], atol=1e-4)
+
+
+def test_pairs_of_padding_take_no_part():
+    batch = make_batch(SLAB)
+    found = find_pairs(batch, periodicity=SLAB)
+    counts = np.asarray(batch.num_atoms)
+    expected = np.where(np.arange(5) < counts[:, None], 3 * counts[:, None] + 3, 0)
+    np.testing.assert_array_equal(found.mask.sum(-1), expected)
+    assert not np.asarray(found.vector)[~np.asarray(found.mask)].any()
+    assert not np.asarray(found.index)[~np.asarray(found.mask)].any()
+
+
+def test_pairs_come_and_go_smoothly():
+    """An atom taken once across the cell: what its edges weigh changes in proportion to every step."""
+    batch = hexagonal([0, 1, 2], [0, 2.0, 5.0])
+    steps = np.linspace(0, 1, 2001)
+
+    @jax.jit
+    def summed(fraction):
+        moved = batch.positions.at[0, 1].add(fraction * (batch.cell[0, 0] + 0.37 * batch.cell[0, 1]))
+        found = find_pairs(batch.replace(positions=moved), periodicity=SLAB)
+        weights = jnp.where(found.mask, polynomial_envelope(found.ratio), 0.0)
+        return jnp.einsum("bnk,bnkx->bnx", weights, jnp.sin(found.vector + 0.3))
+
+    values = np.asarray(jax.lax.map(summed, jnp.asarray(steps)))
+    jumps = np.abs(np.diff(values, axis=0)).max((1, 2, 3))
+    assert values.std(0).max() > 0.1
+    assert jumps.max() < 0.02
+
+
+def test_pairs_of_a_cell_too_skewed_say_so():
+    batch = hexagonal([0, 1], [0, 2.0])
+    skewed = batch.replace(cell=batch.cell.at[0, 1].add(9 * batch.cell[0, 0]))
+    assert not find_pairs(skewed, periodicity=SLAB).complete.any()
+
+
+def test_gradients_of_pairs_are_finite_where_atoms_coincide():
+    batch = CrystalBatch(jnp.array([[6, 7]]), jnp.zeros((1, 2, 3)), jnp.eye(3)[None] * 3.0)
+
+    def total(positions):
+        found = find_pairs(batch.replace(positions=positions), periodicity=SLAB)
+        return jnp.sum(polynomial_envelope(found.ratio)) + jnp.sum(edge_length(found))
 
     assert jnp.isfinite(jax.grad(total)(batch.positions)).all()
 

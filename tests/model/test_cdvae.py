@@ -1,6 +1,7 @@
 """The whole model on a slab: what its latent ignores, what its displacements follow, and its lattice."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -70,19 +71,26 @@ OTHERS = {
 NAMES = [*VARIANTS, *OTHERS]
 
 
-@jax.jit
-def run(params, batch: CrystalBatch, sigma: jax.Array):
+@functools.partial(jax.jit, static_argnames="graph")
+def run(params, batch: CrystalBatch, sigma: jax.Array, graph: str):
     """Latents, and the denoiser's answer for one fused latent."""
+    model = CDVAE(dataclasses.replace(MODEL.config, graph=graph))
     fused = jnp.broadcast_to(FUSED, (len(sigma), 8))
-    answer = MODEL.apply(params, fused, batch, sigma, sigma / (1 + sigma), method="denoise")
-    return MODEL.apply(params, batch, method="encode"), answer
+    answer = model.apply(params, fused, batch, sigma, sigma / (1 + sigma), method="denoise")
+    return model.apply(params, batch, method="encode"), answer
+
+
+@pytest.fixture(scope="module", params=["nearest", "pairs"])
+def graph(request):
+    """Both kinds of neighbours."""
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def results():
+def results(graph):
     """(latent, denoiser's answer) of every variant at noise 0.5: all in one batch, one compilation."""
     batch = jax.tree.map(lambda *rows: jnp.concatenate(rows), *VARIANTS.values(), *OTHERS.values())
-    latent, output = jax.device_get(run(tiny_params(SLAB), batch, jnp.full(len(NAMES), 0.5)))
+    latent, output = jax.device_get(run(tiny_params(SLAB), batch, jnp.full(len(NAMES), 0.5), graph))
     return {name: (np.concatenate([part[i] for part in latent]), jax.tree.map(lambda x, i=i: x[i], output))
             for i, name in enumerate(NAMES)}  # fmt: skip
 
@@ -103,8 +111,8 @@ def test_latent_of_another_crystal_does(results, plain, name):
     assert np.abs(results[name][0] - plain[0]).max() > 1e-3
 
 
-def test_extra_padding_changes_nothing(results, plain):
-    latent, output = jax.device_get(run(tiny_params(SLAB), padded(SLAB_OF_8, 3), jnp.array([0.5])))
+def test_extra_padding_changes_nothing(results, plain, graph):
+    latent, output = jax.device_get(run(tiny_params(SLAB), padded(SLAB_OF_8, 3), jnp.array([0.5]), graph))
     np.testing.assert_allclose(np.concatenate([part[0] for part in latent]), plain[0], atol=1e-4)
     np.testing.assert_allclose(output.displacement[0, :8], plain[1].displacement[:8], atol=1e-4)
     np.testing.assert_allclose(output.species[0, :8], plain[1].species[:8], atol=1e-4)
@@ -135,12 +143,12 @@ def test_the_slab_stays_and_padding_is_zero(results):
 
 
 @pytest.mark.parametrize("sigma", [0.01, 10.0])
-def test_finite_from_the_smallest_to_the_largest_noise(results, sigma):
+def test_finite_from_the_smallest_to_the_largest_noise(results, sigma, graph):
     """All variants, with their atoms spread by that noise; shares the compilation."""
     batch = jax.tree.map(lambda *rows: jnp.concatenate(rows), *VARIANTS.values(), *OTHERS.values())
     spread = sigma * jax.random.normal(jax.random.key(0), batch.positions.shape) * batch.atom_mask[..., None]
     batch = dataclasses.replace(batch, positions=batch.positions + spread)
-    latent, output = jax.device_get(run(tiny_params(SLAB), batch, jnp.full(len(NAMES), sigma)))
+    latent, output = jax.device_get(run(tiny_params(SLAB), batch, jnp.full(len(NAMES), sigma), graph))
     for leaf in jax.tree.leaves((latent, output)):
         assert np.isfinite(leaf).all()
     if sigma < 0.1:  # the answer goes to nothing with the noise

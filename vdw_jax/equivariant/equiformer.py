@@ -18,7 +18,7 @@ from vdw_jax.equivariant.layers import (
     polynomial_envelope,
 )
 from vdw_jax.equivariant.rotation import edge_frames, from_edges
-from vdw_jax.safe_ops import safe_divide, safe_norm
+from vdw_jax.safe_ops import safe_norm
 
 
 class TransformerBlock(nn.Module):
@@ -75,7 +75,7 @@ class EquiformerV2(nn.Module):
         index: jax.Array,
         vector: jax.Array,
         mask: jax.Array,
-        reach: jax.Array,
+        ratio: jax.Array,
         context: jax.Array | None = None,
         direction: jax.Array | None = None,
         train: bool = False,
@@ -85,7 +85,7 @@ class EquiformerV2(nn.Module):
         Args:
           species: [B, N] int32 in [0, num_species).
           index, vector, mask: neighbour lists, [B, N, K] and [B, N, K, 3] (Angstrom).
-          reach: [B, N], Angstrom; where the envelope of each atom's edges vanishes.
+          ratio: [B, N, K], 1 where the envelope of an edge vanishes.
           context: [B, N, D] invariants given to every node, or None.
           direction: [B, N, V, 3] vectors given to every node, or None.
           train: with dropout and drop path, from the rng stream "dropout".
@@ -93,7 +93,7 @@ class EquiformerV2(nn.Module):
           l-major features [B, N, (lmax+1)^2, channels], and the edges for an output head to use.
         """
         config, dtype = self.config, self.config.dtype
-        edges = self._edge_inputs(species, index, vector, mask, reach)
+        edges = self._edge_inputs(species, index, vector, mask, ratio)
 
         scalars = nn.Embed(self.num_species, config.channels, dtype=dtype, name="species")(species)
         invariants = edges.invariants
@@ -130,11 +130,10 @@ class EquiformerV2(nn.Module):
         nodes, _ = layers(config, train, name="layers")(nodes, edges, layer_context)
         return EquivariantLayerNorm(config.lmax, name="norm")(nodes), edges
 
-    def _edge_inputs(self, species, index, vector, mask, reach) -> EdgeInputs:
+    def _edge_inputs(self, species, index, vector, mask, ratio) -> EdgeInputs:
         config, dtype = self.config, self.config.dtype
         length = safe_norm(vector)
         if config.adaptive_envelope:
-            ratio = safe_divide(length, jnp.broadcast_to(reach[..., None], length.shape))
             envelope = jnp.where(mask, polynomial_envelope(ratio), 0.0)
         else:
             envelope = mask.astype(jnp.float32)

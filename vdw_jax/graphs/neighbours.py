@@ -1,7 +1,7 @@
-"""Dense nearest-neighbour lists, built on the device.
+"""Dense neighbour lists, built on the device.
 
-Every atom gets `max_neighbours` slots filled with its nearest neighbours within the cutoff, images
-included. Slots are dense so that sums over neighbours are plain sums: no scatter, one shape.
+Either the nearest neighbours of every atom within a cutoff, images included (`find_neighbours`), or every pair of
+atoms of a cell (`find_pairs`). Slots are dense so that sums over neighbours are plain sums: no scatter, one shape.
 """
 
 from __future__ import annotations
@@ -11,10 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from vdw_jax import geometry
-from vdw_jax.safe_ops import safe_norm
-from vdw_jax.types import CrystalBatch, Neighbours, Periodicity
+from vdw_jax.safe_ops import safe_divide, safe_norm
+from vdw_jax.types import SLAB, CrystalBatch, Neighbours, Periodicity
 
 ImageRange = tuple[int, int, int]
+
+PAIR_IMAGES = 3
+"""Images of another atom that may take part: as many as are equally near over a hollow site."""
+
+SELF_IMAGES = 6
+"""Images of an atom itself that may take part: as many as are equally near in a hexagonal lattice."""
+
+PAIR_RANGE = 3
+"""Images searched for pairs, each way along a period."""
 
 
 def image_range_for(cells: np.ndarray, periodicity: Periodicity, cutoff_angstrom: float) -> ImageRange:
@@ -40,13 +49,11 @@ def find_neighbours(
       batch: crystals; positions need not be wrapped.
       image_range: images searched along a, b, c. Static. `complete` says which cells it was enough for.
     Returns:
-      `Neighbours`; `reach` is the distance at which a smooth envelope has to vanish for the
-      result not to depend on which of several equally far neighbours got the last slot.
+      `Neighbours`, nearest first; an envelope that vanishes at ratio 1, where the first neighbour left out is, makes
+      the result independent of which of several equally far neighbours got the last slot.
     """
     num_slots, num_atoms = max_neighbours, batch.positions.shape[1]
-    difference = batch.positions[:, None, :, :] - batch.positions[:, :, None, :]
-    flat = difference.reshape(difference.shape[0], num_atoms * num_atoms, 3)
-    difference = geometry.wrap(flat, batch.cell, periodicity, centre=0.0).reshape(difference.shape)
+    difference = _nearest_differences(batch, periodicity)
 
     offsets = geometry.image_offsets(periodicity, image_range)
     num_images = len(offsets)
@@ -74,7 +81,61 @@ def find_neighbours(
     reach = jnp.sqrt(jnp.minimum(-nearest[..., num_slots], cutoff_angstrom**2))
     needed = geometry.images_needed(batch.cell, periodicity, cutoff_angstrom)
     complete = jnp.all(needed <= jnp.asarray(image_range), axis=-1)
-    return Neighbours(index=index, vector=vector, mask=mask, reach=reach, complete=complete)
+    ratio = safe_divide(safe_norm(vector), jnp.broadcast_to(reach[..., None], mask.shape))
+    return Neighbours(index=index, vector=vector, mask=mask, ratio=ratio, complete=complete)
+
+
+def _nearest_differences(batch: CrystalBatch, periodicity: Periodicity) -> jax.Array:
+    """Vectors from each atom to an image near it of each atom; [B, N, N, 3], Angstrom."""
+    difference = batch.positions[:, None, :, :] - batch.positions[:, :, None, :]
+    flat = difference.reshape(difference.shape[0], -1, 3)
+    return geometry.wrap(flat, batch.cell, periodicity, centre=0.0).reshape(difference.shape)
+
+
+def find_pairs(batch: CrystalBatch, *, periodicity: Periodicity) -> Neighbours:
+    """Every atom with every atom, by the images of each pair that are nearest along the periods.
+
+    Whatever the distance across a slab, each pair of atoms has its one vertical edge (on top) or three slanted ones
+    (hollow), so that an atom sees how a layer far away is placed. Which images of a pair take part follows from
+    their distance along the periods alone; 3 of another atom, 6 of the atom itself, with ratio 1 at the next.
+
+    Returns:
+      `Neighbours` with 3 N + 3 slots: three for each atom of the cell in its order, and three more for the atom itself.
+      `complete` is False where the cell is too skewed for the images searched.
+    """
+    num_atoms = batch.positions.shape[1]
+    difference = _nearest_differences(batch, periodicity)
+    offsets = geometry.image_offsets(periodicity, (PAIR_RANGE,) * 3)
+    shifts = geometry.to_cartesian(jnp.asarray(offsets, jnp.float32), batch.cell)
+    vector = difference[:, :, :, None] + shifts[:, None, None]
+    along = vector[..., :2] if periodicity == SLAB else vector
+
+    own = np.eye(num_atoms, dtype=bool)[:, :, None]
+    squared = jnp.where(jnp.asarray(own & ~offsets.any(-1)), jnp.inf, jnp.sum(jax.lax.stop_gradient(along) ** 2, -1))
+    nearest, image = jax.lax.top_k(-squared, SELF_IMAGES + 1)
+    reach = jnp.sqrt(jnp.where(own, -nearest[..., SELF_IMAGES:], -nearest[..., PAIR_IMAGES : PAIR_IMAGES + 1]))
+    image = image[..., :SELF_IMAGES, None]
+    vector, along = jnp.take_along_axis(vector, image, axis=3), jnp.take_along_axis(along, image, axis=3)
+    ratio = safe_divide(safe_norm(along), jnp.broadcast_to(reach, along.shape[:-1]))
+
+    def slots(values: jax.Array) -> jax.Array:
+        """[B, N, N, 6, ...] -> [B, N, 3 N + 3, ...]."""
+        pairs = values[:, :, :, :PAIR_IMAGES].reshape(*values.shape[:2], num_atoms * PAIR_IMAGES, *values.shape[4:])
+        itself = jnp.moveaxis(jnp.diagonal(values[:, :, :, PAIR_IMAGES:], axis1=1, axis2=2), -1, 1)
+        return jnp.concatenate([pairs, itself], axis=2)
+
+    index = jnp.broadcast_to(jnp.arange(num_atoms, dtype=jnp.int32)[:, None], ratio.shape)
+    real = batch.atom_mask[:, :, None, None] & batch.atom_mask[:, None, :, None]
+    mask = slots(jnp.broadcast_to(real, ratio.shape))
+    needed = jnp.max(jnp.where(real[..., 0], reach[..., 0], 0.0), (1, 2))
+    enough = (PAIR_RANGE + 0.5) * geometry.plane_spacings(batch.cell) >= needed[:, None]
+    return Neighbours(
+        index=jnp.where(mask, slots(index), 0),
+        vector=jnp.where(mask[..., None], slots(vector), 0.0),
+        mask=mask,
+        ratio=slots(ratio),
+        complete=jnp.all(enough | ~jnp.asarray(periodicity), axis=-1),
+    )
 
 
 def edge_length(neighbours: Neighbours) -> jax.Array:

@@ -12,7 +12,7 @@ from flax import struct
 from vdw_jax import geometry
 from vdw_jax.diffusion import noise
 from vdw_jax.equivariant.equiformer import EquiformerV2, ScalarHead, VectorHead
-from vdw_jax.graphs.neighbours import find_neighbours
+from vdw_jax.graphs.neighbours import find_neighbours, find_pairs
 from vdw_jax.model.config import ModelConfig
 from vdw_jax.model.fusion import LowRankFusion
 from vdw_jax.types import NUM_ELEMENTS, SLAB, Conditions, CrystalBatch, Neighbours
@@ -78,11 +78,10 @@ class CDVAE(nn.Module):
 
     def encode(self, batch: CrystalBatch, train: bool = False) -> tuple[jax.Array, jax.Array]:
         """Mean and log variance of the latent; each [B, latent_dim]."""
-        config = self.config
-        graph = self._neighbours(batch, config.encoder.cutoff_angstrom, config.encoder_max_neighbours)
+        graph = self._neighbours(batch, self.config.encoder.cutoff_angstrom)
         direction = self._heights(batch.positions, batch.atom_mask)
         nodes, _ = self.encoder(
-            batch.atomic_numbers, graph.index, graph.vector, graph.mask, graph.reach, None, direction, train
+            batch.atomic_numbers, graph.index, graph.vector, graph.mask, graph.ratio, None, direction, train
         )
         values = self.encoder_head(nodes) * batch.atom_mask[..., None]
         # A sum, scaled to order 1, so that the number of atoms can be read off.
@@ -116,7 +115,7 @@ class CDVAE(nn.Module):
         mask = batch.atom_mask
         skip, out, scale = self.coefficients(sigma)
         seen = dataclasses.replace(batch, positions=batch.positions * scale)
-        graph = self._neighbours(seen, self.config.denoiser.cutoff_angstrom, self.config.max_neighbours)
+        graph = self._neighbours(seen, self.config.denoiser.cutoff_angstrom)
         context = fused
         if self.config.noise_conditioned:
             context = jnp.concatenate([context, noise_embedding(sigma)], -1)
@@ -125,7 +124,7 @@ class CDVAE(nn.Module):
         context = jnp.broadcast_to(context[:, None], (*mask.shape, context.shape[-1]))
         direction = self._heights(seen.positions, mask)
         nodes, edges = self.denoiser(
-            batch.atomic_numbers, graph.index, graph.vector, graph.mask, graph.reach, context, direction, train
+            batch.atomic_numbers, graph.index, graph.vector, graph.mask, graph.ratio, context, direction, train
         )
         raw = noise.centre(self.displacement_head(nodes, edges)[:, :, 0], mask)
         displacement = (skip - 1.0) * noise.centre(batch.positions, mask) + out * raw
@@ -152,13 +151,15 @@ class CDVAE(nn.Module):
             jnp.concatenate([one, one, in_z], -1),
         )
 
-    def _neighbours(self, batch: CrystalBatch, cutoff_angstrom: float, max_neighbours: int) -> Neighbours:
+    def _neighbours(self, batch: CrystalBatch, cutoff_angstrom: float) -> Neighbours:
         config = self.config
+        if config.graph == "pairs":
+            return find_pairs(batch, periodicity=config.periodicity)
         return find_neighbours(
             batch,
             periodicity=config.periodicity,
             cutoff_angstrom=cutoff_angstrom,
-            max_neighbours=max_neighbours,
+            max_neighbours=config.max_neighbours,
             image_range=config.image_range,
         )
 

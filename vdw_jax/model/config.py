@@ -30,8 +30,8 @@ class ModelConfig:
     lattice_std: tuple[float, ...] = (1.0,) * 6
     periodicity: Periodicity = SLAB
     max_atoms: int = 20
-    max_neighbours: int = 20  # of the denoiser
-    encoder_max_neighbours: int = 20
+    graph: str = "nearest"  # or "pairs": see vdw_jax.graphs.neighbours
+    max_neighbours: int = 20  # of "nearest"
     image_range: tuple[int, int, int] = (3, 3, 3)
     latent_dim: int = 256
     hidden_dim: int = 256
@@ -42,6 +42,10 @@ class ModelConfig:
     species_noise_conditioned: bool = False
     sigma_data_in_plane: float = 1.0
     sigma_data_normal: float = 4.0
+
+    def __post_init__(self) -> None:
+        if self.graph not in ("nearest", "pairs"):
+            raise ValueError(f"model.cdvae.graph is 'nearest' or 'pairs', not {self.graph!r}")
 
     def with_images(self, image_range: tuple[int, int, int]) -> ModelConfig:
         """The same model, searching more images for neighbours."""
