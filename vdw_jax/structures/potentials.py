@@ -115,16 +115,17 @@ class SevenNetD3:
 
     Args:
       device: of torch.
-      chunk: slabs that are on the device at a time.
+      chunk: slabs that are on the device at a time; 64 on a CPU and 512 elsewhere by default.
     """
 
-    def __init__(self, device: str = "cpu", chunk: int = 256) -> None:
+    def __init__(self, device: str = "cpu", chunk: int | None = None) -> None:
         import sevenn
         import torch
         import torch_dftd
         from sevenn import _keys, util
 
-        self._torch, self._keys, self.device, self.chunk = torch, _keys, device, chunk
+        self._torch, self._keys, self.device = torch, _keys, device
+        self.chunk = chunk or (64 if device == "cpu" else 512)
         weights = Path(sevenn.__file__).parent / "pretrained_potentials/SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth"
         checkpoint = util.load_checkpoint(str(weights))
         self._model = checkpoint.build_model().to(device).eval()
