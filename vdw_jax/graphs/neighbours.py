@@ -108,14 +108,16 @@ def find_pairs(batch: CrystalBatch, *, periodicity: Periodicity) -> Neighbours:
     offsets = geometry.image_offsets(periodicity, (PAIR_RANGE,) * 3)
     shifts = geometry.to_cartesian(jnp.asarray(offsets, jnp.float32), batch.cell)
     vector = difference[:, :, :, None] + shifts[:, None, None]
-    along = vector[..., :2] if periodicity == SLAB else vector
+    axes = 2 if periodicity == SLAB else 3
 
     own = np.eye(num_atoms, dtype=bool)[:, :, None]
-    squared = jnp.where(jnp.asarray(own & ~offsets.any(-1)), jnp.inf, jnp.sum(jax.lax.stop_gradient(along) ** 2, -1))
+    squared = jnp.sum(jax.lax.stop_gradient(vector[..., :axes]) ** 2, -1)
+    squared = jnp.where(jnp.asarray(own & ~offsets.any(-1)), jnp.inf, squared)
     nearest, image = jax.lax.top_k(-squared, SELF_IMAGES + 1)
     reach = jnp.sqrt(jnp.where(own, -nearest[..., SELF_IMAGES:], -nearest[..., PAIR_IMAGES : PAIR_IMAGES + 1]))
     image = image[..., :SELF_IMAGES, None]
-    vector, along = jnp.take_along_axis(vector, image, axis=3), jnp.take_along_axis(along, image, axis=3)
+    vector = jnp.take_along_axis(vector, image, axis=3)
+    along = vector[..., :axes]
     ratio = safe_divide(safe_norm(along), jnp.broadcast_to(reach, along.shape[:-1]))
 
     def slots(values: jax.Array) -> jax.Array:

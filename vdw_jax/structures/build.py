@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from vdw_jax.structures.dataset import CrystalDataset, wrap_positions
+from vdw_jax.structures.dataset import CrystalDataset, slab_dataset
 from vdw_jax.structures.elements import ATOMIC_NUMBERS
 from vdw_jax.structures.errors import DataError
-from vdw_jax.structures.layers import make_layer
-from vdw_jax.structures.potentials import SLAB, Potential, create_potential
+from vdw_jax.structures.files import write_whole
+from vdw_jax.structures.layers import hexagonal_vectors, make_layer
+from vdw_jax.structures.potentials import Potential, create_potential
 from vdw_jax.structures.relax import Relaxed, relax
 from vdw_jax.structures.source import load_source
 from vdw_jax.structures.stacking import VACUUM_ANGSTROM
@@ -80,8 +81,8 @@ def layer_slabs(keys: list[LayerKey]) -> tuple[np.ndarray, np.ndarray, np.ndarra
     for row, (species, polarity) in enumerate(keys):
         layer = make_layer(species, polarity or 1)
         numbers[row, : len(species)], positions[row, : len(species)] = species, layer.positions
-        a = layer.lattice_constant_angstrom
-        cell[row] = [[a, 0, 0], [-a / 2, a * np.sqrt(3) / 2, 0], [0, 0, layer.thickness_angstrom + VACUUM_ANGSTROM]]
+        cell[row, :2, :2] = hexagonal_vectors(layer.lattice_constant_angstrom)
+        cell[row, 2, 2] = layer.thickness_angstrom + VACUUM_ANGSTROM
     return numbers, positions, cell
 
 
@@ -98,12 +99,8 @@ def relax_layers(potential: Potential, data: CrystalDataset, settings: Settings)
         "species": species,
         "polarity": np.array([polarity for _, polarity in keys]),
         "energy": found.energy,
-        "lattice_constant": _lattice_constant(found.cell),
+        "lattice_constant": found.cell[:, 0, 0],
     }
-
-
-def _lattice_constant(cell: np.ndarray) -> np.ndarray:
-    return np.sqrt(2 / np.sqrt(3) * np.abs(np.linalg.det(cell[:, :2, :2])))
 
 
 def relax_block(potential: Potential, data: CrystalDataset, settings: Settings) -> dict[str, np.ndarray]:
@@ -194,26 +191,25 @@ def assemble(
     }
     bottom, top = (np.array([table[canonical(key)] for key in side]) for side in layer_keys(data))
     is_ok = found["status"] == OK
-    constant = _lattice_constant(found["cell"])
+    constant = found["cell"][:, 0, 0]
     area = np.sqrt(3) / 2 * constant**2
 
     def labelled(values: np.ndarray) -> np.ndarray:
-        return np.where(is_ok, values, np.nan).astype(np.float32)
+        return np.where(is_ok, values, np.nan)
 
     real = (data.atomic_numbers > 0)[..., None]
     positions = found["positions"] - _mean_height(found["positions"], real)
     cell = found["cell"].copy()
-    heights = np.where(real[..., 0], positions[..., 2], np.nan)
-    cell[:, 2, 2] = np.nanmax(heights, 1) - np.nanmin(heights, 1) + VACUUM_ANGSTROM
-    positions = np.where(real, wrap_positions(positions, cell, SLAB), 0.0)
+    cell[:, 2, 2] = replace(data, positions=positions).slab_height + VACUUM_ANGSTROM
     kept = {
         name: values for name, values in data.metadata.items()
         if name not in ("gap_angstrom", "lattice_constant_angstrom", "mismatch")
     }  # fmt: skip
-    return replace(
-        data,
-        positions=positions.astype(np.float32),
-        cell=cell.astype(np.float32),
+    return slab_dataset(
+        data.ids,
+        data.atomic_numbers,
+        np.where(real, positions, 0.0),
+        cell,
         scalars={
             LABEL: labelled(found["energy"] - bottom[:, 0] - top[:, 0]),
             "binding_energy_ev_per_a2": labelled((found["energy"] - found["energy_of_layers"]) / area),
@@ -263,7 +259,7 @@ def build(
     left = [name for name in names if not (parts / f"{name}.npz").exists()]
     finished = len(names) - len(left)
     with tqdm(total=len(names), initial=finished, desc=settings.family, unit="block", disable=quiet) as bar:
-        for _ in _run(left, parts, settings, device, workers):
+        for _ in _run(left, parts, settings, data, device, workers):
             bar.update()
     stored = {name: _load(parts / f"{name}.npz") for name in names}
     layers = stored.pop("layers")
@@ -287,18 +283,20 @@ def _rows_of(settings: Settings) -> CrystalDataset:
     return data.select(np.arange(first, last))
 
 
-def _run(names: list[str], parts: Path, settings: Settings, device: str, workers: int) -> Iterable[str]:
+def _run(
+    names: list[str], parts: Path, settings: Settings, data: CrystalDataset, device: str, workers: int
+) -> Iterable[str]:
     """Does the blocks, in this process or in several; yields each when it is on disk."""
     if not names:
         return
     if workers == 1:
-        _start_worker(parts, settings, device, False)
+        _start_worker(parts, settings, data, device)
         for name in names:
             _do_block(name)
             yield name
         return
     pool = ProcessPoolExecutor(
-        workers, get_context("spawn"), initializer=_start_worker, initargs=(parts, settings, device, True)
+        workers, get_context("spawn"), initializer=_start_one_of_many, initargs=(parts, settings, data, device)
     )
     try:
         waiting = {pool.submit(_do_block, name): name for name in names}
@@ -314,11 +312,14 @@ def _run(names: list[str], parts: Path, settings: Settings, device: str, workers
 _worker: dict[str, Any] = {}
 
 
-def _start_worker(parts: Path, settings: Settings, device: str, is_one_of_many: bool) -> None:
-    if is_one_of_many:
-        os.environ["OMP_NUM_THREADS"] = "1"
+def _start_worker(parts: Path, settings: Settings, data: CrystalDataset, device: str) -> None:
     potential, provenance = create_potential(settings.potential, device)
-    _worker.update(parts=parts, settings=settings, potential=potential, provenance=provenance, data=_rows_of(settings))
+    _worker.update(parts=parts, settings=settings, data=data, potential=potential, provenance=provenance)
+
+
+def _start_one_of_many(*arguments: Any) -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    _start_worker(*arguments)
 
 
 def _do_block(name: str) -> None:
@@ -330,18 +331,11 @@ def _do_block(name: str) -> None:
         start = int(name)
         rows = np.arange(start, min(start + settings.block, len(data)))
         arrays = relax_block_safely(potential, data.select(rows), settings)
-    _write(_worker["parts"] / f"{name}.npz", lambda path: np.savez(path, allow_pickle=False, **arrays))
-
-
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    """Beside, then renamed."""
-    scratch = path.with_name(f".{os.getpid()}.{path.name}")
-    write(scratch)
-    os.replace(scratch, path)
+    write_whole(_worker["parts"] / f"{name}.npz", lambda file: np.savez(file, allow_pickle=False, **arrays))
 
 
 def _write_json(path: Path, value: Any) -> None:
-    _write(path, lambda scratch: scratch.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8"))
+    write_whole(path, lambda file: file.write((json.dumps(value, indent=2) + "\n").encode()))
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
@@ -384,13 +378,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--family", required=True, choices=FAMILIES)
     parser.add_argument("--out", required=True, help="data set to write, .npz; its origin goes beside it as .json")
-    parser.add_argument("--potential", default="sevennet", help="sevennet, chgnet, or package.module:function (ASE)")
+    parser.add_argument("--potential", default=Settings.potential, help="sevennet, chgnet, or module:function (ASE)")
     parser.add_argument("--device", default="auto", help="of torch: cpu, cuda, auto")
     parser.add_argument("--workers", type=int, default=1, help="processes; 1 for an accelerator")
     parser.add_argument("--rows", type=_rows, help="only these, as first:last+1")
-    parser.add_argument("--block", type=int, default=256, help="rows relaxed together; the unit that a kill can lose")
-    parser.add_argument("--largest_force", type=float, default=0.002, help="eV/Angstrom, where a slab is done")
-    parser.add_argument("--max_steps", type=int, default=300)
+    parser.add_argument("--block", type=int, default=Settings.block, help="rows relaxed together; what a kill can lose")
+    parser.add_argument("--largest_force", type=float, default=Settings.largest_force, help="eV/Angstrom, when done")
+    parser.add_argument("--max_steps", type=int, default=Settings.max_steps)
     parser.add_argument("--quiet", action="store_true")
     given = parser.parse_args()
     settings = Settings(given.family, given.potential, given.largest_force, given.max_steps, given.rows, given.block)

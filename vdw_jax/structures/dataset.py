@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vdw_jax.structures.elements import SYMBOLS
 from vdw_jax.structures.errors import DataError
+from vdw_jax.structures.files import write_whole
 from vdw_jax.structures.formula import formula_string
 from vdw_jax.types import NUM_ELEMENTS, SLAB, Periodicity
 
@@ -136,18 +134,8 @@ class CrystalDataset:
         return digest.hexdigest()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write an npz beside `path`, then rename it there, so that no reader sees half a file."""
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez_compressed(file, allow_pickle=False, **self._flat())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, target)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
+        """Write an npz, whole or not at all."""
+        write_whole(path, lambda file: np.savez_compressed(file, allow_pickle=False, **self._flat()))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CrystalDataset:

@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 
 from vdw_jax.structures.errors import DataError
-
-SLAB = (True, True, False)
+from vdw_jax.types import SLAB
 
 D3_ZERO_PBE = {"s6": 1.0, "s8": 0.722, "s9": 0.0, "rs6": 1.217, "rs8": 1.0, "alp": 14.0}
 """DFT-D3, zero damping, for PBE (Grimme et al., J. Chem. Phys. 132, 154104, 2010), pairs only: VASP's IVDW=11."""

@@ -8,7 +8,6 @@ ASE (`ase.optimize.BFGS` on a cell filter): the same metric, first Hessian and l
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,7 +38,6 @@ def relax(
     *,
     largest_force: float = 0.002,
     max_steps: int = 200,
-    on_progress: Callable[[int], None] | None = None,
 ) -> Relaxed:
     """Relaxes R slabs.
 
@@ -49,7 +47,6 @@ def relax(
       positions: [R, N, 3] Angstrom.
       cell: [R, 3, 3] Angstrom, a and b in the plane, c along z.
       largest_force: eV/Angstrom, where a slab is done.
-      on_progress: called with the number of slabs that are done.
     """
     numbers, cell = np.asarray(numbers), np.asarray(cell, float)
     real = numbers > 0
@@ -81,8 +78,6 @@ def relax(
         worst[active] = np.maximum(np.linalg.norm(found.forces, axis=-1).max(1), cell_force)
         going = ~(worst[active] < largest_force)
         going &= np.isfinite(slope).all(1)
-        if on_progress is not None:
-            on_progress(rows - int(going.sum()))
         if step == max_steps or not going.any():
             break
         active, slope = active[going], slope[going]
