@@ -45,7 +45,7 @@ def get_config() -> ml_collections.ConfigDict:
             data=dict(
                 source="j2dh8",
                 path="",
-                scalars=("surrogate_formation_energy_ev",),
+                scalars=("formation_energy_ev",),
                 max_atoms=20,
                 split="structure",
                 split_seed=0,

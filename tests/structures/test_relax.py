@@ -9,7 +9,7 @@ from ase.optimize import BFGS
 
 from vdw_jax.structures.errors import DataError
 from vdw_jax.structures.j2dh8 import build_j2dh8
-from vdw_jax.structures.potentials import D3_ZERO_PBE, AsePotential, Evaluation, create_potential
+from vdw_jax.structures.potentials import AsePotential, Evaluation, create_calculator, create_potential
 from vdw_jax.structures.relax import relax
 
 SPECIES = [[13, 29, 0], [29, 13, 29]]
@@ -100,21 +100,18 @@ def test_any_calculator_by_name():
 
 def test_sevennet_with_d3_is_the_sum_of_both():
     """All at once against one by one, with the packages' own calculators."""
-    calculators = pytest.importorskip("sevenn.calculator")
-    dftd3 = pytest.importorskip("dftd3.ase")
-    from ase.calculators.mixing import SumCalculator
-
+    pytest.importorskip("sevenn")
+    pytest.importorskip("dftd3")
     data = build_j2dh8()
     rows = [0, 8, 12_345]
     numbers, positions, cell = (x[rows].astype(float) for x in (data.atomic_numbers, data.positions, data.cell))
     numbers = numbers.astype(int)
-    parts = [calculators.SevenNetCalculator("7net-0", device="cpu"), dftd3.DFTD3(damping="d3zero",
-             params_tweaks=D3_ZERO_PBE)]  # fmt: skip
     potential, provenance = create_potential("sevennet")
+    calculator = create_calculator("sevennet")
     assert len(provenance["sevennet_sha256"]) == 64
     shaken = positions + np.random.default_rng(0).normal(scale=0.02, size=positions.shape)
-    together, apart = potential(numbers, shaken, cell), AsePotential(SumCalculator(parts))(numbers, shaken, cell)
+    together, apart = potential(numbers, shaken, cell), AsePotential(calculator)(numbers, shaken, cell)
     np.testing.assert_allclose(together.energy, apart.energy, atol=1e-4)
     np.testing.assert_allclose(together.forces, apart.forces, atol=1e-4)
     np.testing.assert_allclose(together.virial, apart.virial, atol=1e-3)
-    compare(potential, SumCalculator(parts), numbers, positions, cell, angstrom=1e-3, ev=1e-3)
+    compare(potential, calculator, numbers, positions, cell, angstrom=1e-3, ev=1e-3)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -49,6 +51,23 @@ def test_split_dataset_keeps_duplicates_and_pairs_together(j2dh8, by):
     members = [set(groups[part].tolist()) for part in parts.values()]
     assert sum(map(len, members)) == len(set(groups.tolist())) == (19845 if by == "structure" else 3321)
     assert abs(len(parts["train"]) - 11955) <= 6
+
+
+@pytest.mark.parametrize("by", ["structure", "pair"])
+def test_the_parts_of_a_family_are_fixed_and_those_of_other_data_follow_the_seed(j2dh8, by):
+    bare = replace(j2dh8, metadata={k: v for k, v in j2dh8.metadata.items() if not k.startswith("part")})
+    for data, is_fixed in ((j2dh8, True), (bare, False)):
+        first, second = (split_dataset(data, seed, by)["test"] for seed in (1, 2))
+        assert np.array_equal(first, second) == is_fixed
+    np.testing.assert_array_equal(split_dataset(bare, 0, by)["test"], split_dataset(j2dh8, 7, by)["test"])
+
+
+def test_a_failed_row_is_in_no_part(j2dh8):
+    status = np.full(len(j2dh8), "ok", "<U20")
+    status[[3, 400]] = "not converged"
+    parts = split_dataset(replace(j2dh8, metadata=j2dh8.metadata | {"status": status}), 0)
+    everything = np.concatenate(list(parts.values()))
+    assert set(range(len(j2dh8))) - set(everything.tolist()) == {3, 400}
 
 
 @pytest.mark.parametrize("fractions", [(0.5, 0.2, 0.2), (1.2, -0.2, 0.0), (0.5, 0.5)])

@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+SHIPPED = Path(__file__).parent / "data"
+"""What comes with the package: relaxed data sets, each with its origin as JSON, and energies of the elements."""
+
 
 def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], Any]) -> None:
     """Writes beside `path`, then renames it there, so that no reader sees half a file.

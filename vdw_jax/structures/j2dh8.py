@@ -14,6 +14,7 @@ import numpy as np
 from vdw_jax.structures.dataset import CrystalDataset, slab_dataset
 from vdw_jax.structures.elements import CHALCOGENS, METALS
 from vdw_jax.structures.layers import layer_name
+from vdw_jax.structures.splits import with_parts
 from vdw_jax.structures.stacking import Bilayers, LayerRows, stack
 
 NUM_MONOLAYERS = 45
@@ -23,9 +24,6 @@ NUM_STRUCTURES = 19926
 
 STACKINGS: tuple[tuple[int, int], ...] = tuple((r, q) for q in (0, 60) for r in (0, 1, 2))
 """(registry, rotation in degrees) in the order of the rows of a pair."""
-
-LABEL = "surrogate_formation_energy_ev"
-"""The interim label: E(bilayer) - E(layer 1) - E(layer 2), eV a cell, under the surrogate of `stacking`."""
 
 Stack = tuple[int, int, int, int]
 """Bottom layer, top layer (rows of a list of oriented layers), registry 0..2, rotation 0 or 60 degrees."""
@@ -65,23 +63,23 @@ def flip_stack(stack_row: Stack, flipped: np.ndarray) -> Stack:
     return int(flipped[top]), int(flipped[bottom]), registry if rotation else -registry % 3, rotation
 
 
-def bilayer_scalars(bilayers: Bilayers) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The label, and the numbers kept beside it in the metadata (float32)."""
-    beside = {
+def start_metadata(bilayers: Bilayers) -> dict[str, np.ndarray]:
+    """What a start already has of what relaxation settles; float32."""
+    values = {
         "gap_angstrom": bilayers.gap,
         "lattice_constant_angstrom": bilayers.lattice_constant,
         "mismatch": bilayers.mismatch,
     }
-    return {LABEL: bilayers.formation_energy}, {k: v.astype(np.float32) for k, v in beside.items()}
+    return {name: v.astype(np.float32) for name, v in values.items()}
 
 
 def build_j2dh8() -> CrystalDataset:
-    """Build all 19,926 cells, in a fixed order: row = 6 pair + place in `STACKINGS`.
+    """All 19,926 cells by rule, where relaxation starts, in a fixed order: row = 6 pair + place in `STACKINGS`.
 
     Returns:
-        Slabs of 8 atoms; the interim label; metadata `bottom_layer`, `top_layer`, `registry` (0..2),
-        `rotation_degrees` (0, 60), `pair`, `duplicate_of` (an id or ""), `gap_angstrom`,
-        `lattice_constant_angstrom`, `mismatch`.
+        Slabs of 8 atoms without labels; metadata `bottom_layer`, `top_layer`, `registry` (0..2),
+        `rotation_degrees` (0, 60), `pair`, `duplicate_of` (an id or ""), the parts of `splits.with_parts`, and
+        `gap_angstrom`, `lattice_constant_angstrom`, `mismatch` as they are at the start.
     """
     species = oriented_layers()
     flipped = flip_table(species)
@@ -100,14 +98,13 @@ def build_j2dh8() -> CrystalDataset:
     bottom, top = species[table[:, 0]], species[table[:, 1]]
     none = np.zeros(len(rows), int)
     bilayers = stack(LayerRows(bottom, none), LayerRows(top, none), table[:, 2], table[:, 3] == 60)
-    scalars, beside = bilayer_scalars(bilayers)
     names = np.array([layer_name(layer) for layer in species])
-    return slab_dataset(
+    starts = slab_dataset(
         np.array(ids),
         bilayers.atomic_numbers,
         bilayers.positions,
         bilayers.cell,
-        scalars,
+        {},
         {
             "bottom_layer": names[table[:, 0]],
             "top_layer": names[table[:, 1]],
@@ -115,6 +112,7 @@ def build_j2dh8() -> CrystalDataset:
             "rotation_degrees": table[:, 3].astype(np.int16),
             "pair": (np.arange(len(rows)) // len(STACKINGS)).astype(np.int32),
             "duplicate_of": np.array(duplicate_of),
-            **beside,
+            **start_metadata(bilayers),
         },
     )
+    return with_parts(starts)

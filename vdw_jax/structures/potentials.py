@@ -6,11 +6,12 @@ Needs the packages of the extra `relax`. A potential is called with padded array
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import importlib.metadata
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,24 +56,46 @@ def create_potential(name: str, device: str = "cpu") -> tuple[Potential, dict[st
     Raises:
       DataError: no such potential, or its packages are not installed.
     """
-    try:
-        if name == "sevennet":
+    if name == "sevennet":
+        with _needs_packages(name):
             found = SevenNetD3(_device(device))
             return found, found.provenance
+    calculator = create_calculator(name, device)
+    provenance = _versions("chgnet", "torch", "ase") if name == "chgnet" else {"calculator": name} | _versions("ase")
+    return AsePotential(calculator), provenance
+
+
+def create_calculator(name: str, device: str = "cpu") -> Any:
+    """The ASE calculator of a potential, for crystals of any periodicity; names and errors as `create_potential`."""
+    with _needs_packages(name):
+        if name == "sevennet":
+            from ase.calculators.mixing import SumCalculator
+
+            net: Any = importlib.import_module("sevenn.calculator")
+            d3: Any = importlib.import_module("dftd3.ase")
+            parts = [
+                net.SevenNetCalculator("7net-0", device=_device(device)),
+                d3.DFTD3(damping="d3zero", params_tweaks=D3_ZERO_PBE),
+            ]
+            return SumCalculator(parts)
         if name == "chgnet":
             module: Any = importlib.import_module("chgnet.model.dynamics")
-            calculator = module.CHGNetCalculator(use_device=_device(device))
-            return AsePotential(calculator), _versions("chgnet", "torch", "ase")
-    except ImportError as error:
-        raise DataError(f"potential {name!r} needs a package that is not installed: {error}") from None
+            return module.CHGNetCalculator(use_device=_device(device))
     package, colon, function = name.partition(":")
     if not colon:
         raise DataError(f"unknown potential {name!r}; choose {', '.join(NAMES)}, or package.module:function")
     try:
-        calculator = getattr(importlib.import_module(package), function)()
+        return getattr(importlib.import_module(package), function)()
     except (ImportError, AttributeError) as error:
         raise DataError(f"potential {name!r} cannot be made: {error}") from None
-    return AsePotential(calculator), {"calculator": name} | _versions("ase")
+
+
+@contextlib.contextmanager
+def _needs_packages(name: str) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise DataError(f"potential {name!r} needs a package that is not installed: {error}") from None
 
 
 def _device(name: str) -> str:
@@ -114,7 +137,7 @@ class SevenNetD3:
 
     Args:
       device: of torch.
-      chunk: slabs that are on the device at a time; 64 on a CPU and 512 elsewhere by default.
+      chunk: slabs that are on the device at a time; 64 on a CPU and 1,024 elsewhere by default.
     """
 
     def __init__(self, device: str = "cpu", chunk: int | None = None) -> None:
@@ -124,7 +147,7 @@ class SevenNetD3:
         from sevenn import _keys, util
 
         self._torch, self._keys, self.device = torch, _keys, device
-        self.chunk = chunk or (64 if device == "cpu" else 512)
+        self.chunk = chunk or (64 if device == "cpu" else 1024)
         weights = Path(sevenn.__file__).parent / "pretrained_potentials/SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth"
         checkpoint = util.load_checkpoint(str(weights))
         self._model = checkpoint.build_model().to(device).eval()

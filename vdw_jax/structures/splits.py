@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -84,20 +85,45 @@ def duplicate_groups(dataset: CrystalDataset) -> np.ndarray:
     return np.where(original == "", dataset.ids, original)
 
 
-def split_dataset(
-    dataset: CrystalDataset, seed: int, fractions: Sequence[float] = (0.6, 0.2, 0.2), by: str = "structure"
-) -> dict[str, np.ndarray]:
-    """Split a data set at random, symmetry duplicates kept together.
+FIXED_SEED = 0
+"""Of the parts that are stored with a family."""
+
+COLUMNS = {"structure": "part", "pair": "part_by_pair"}
+"""Metadata that holds the part of each row, for both ways of splitting."""
+
+
+def with_parts(dataset: CrystalDataset) -> CrystalDataset:
+    """The data set with the part of each row in both splits, 6:2:2 and fixed, as metadata."""
+    columns = {}
+    for by, column in COLUMNS.items():
+        names = np.empty(len(dataset), "<U10")
+        for name, rows in _draw(dataset, FIXED_SEED, (0.6, 0.2, 0.2), by).items():
+            names[rows] = name
+        columns[column] = names
+    return replace(dataset, metadata=dataset.metadata | columns)
+
+
+def split_dataset(dataset: CrystalDataset, seed: int, by: str = "structure") -> dict[str, np.ndarray]:
+    """Train, validation and test rows, 6:2:2: those stored with the data set, or drawn at random.
+
+    Symmetry duplicates are kept together. Rows whose relaxation failed (metadata `status`) are in no part.
 
     Args:
         dataset: what to split.
-        seed: 0 to 2^32 - 1.
-        fractions: shares of train, validation and test.
+        seed: of the draw, for data sets that store no parts.
         by: "structure", or "pair": no pair of layers in two parts, the honest test of generalisation.
 
     Raises:
         DataError: `by` is neither, or the data set names no pairs.
     """
+    stored = dataset.metadata.get(COLUMNS.get(by, ""))
+    if stored is None:
+        return _draw(dataset, seed, (0.6, 0.2, 0.2), by)
+    usable = dataset.metadata.get("status", np.full(len(dataset), "ok")) == "ok"
+    return {name: np.flatnonzero((stored == name) & usable) for name in PARTS}
+
+
+def _draw(dataset: CrystalDataset, seed: int, fractions: Sequence[float], by: str) -> dict[str, np.ndarray]:
     if by == "structure":
         return split_by_group(duplicate_groups(dataset), seed, fractions)
     if by == "pair" and "pair" in dataset.metadata:

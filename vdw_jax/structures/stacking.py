@@ -1,12 +1,8 @@
-"""Bilayer cells from two layers, and the surrogate energy that labels them until relaxed labels arrive.
+"""Bilayer cells from two layers by rule, where relaxation starts: common lattice constant and gap.
 
-The surrogate potential has two parts, both in eV a cell:
-
-* strain, E = sqrt(3)/2 Y [(a - a1)^2 + (a - a2)^2]: energy (C11 + C12) strain^2 an area, with the same
-  biaxial stiffness Y for every layer. The lattice constant that minimises it is (a1 + a2) / 2.
-* Lennard-Jones between the layers, E = w sum_ij D_ij [(x_ij / r)^12 - 2 (x_ij / r)^6], geometric means for
-  unlike pairs (Universal Force Field, Rappe et al. 1992), over every atom i of one layer's cell and every
-  periodic image of every atom j of the other. The gap minimises it.
+The lattice constant is the mean of the two layers'. The gap minimises a Lennard-Jones energy, in eV a cell,
+E = w sum_ij D_ij [(x_ij / r)^12 - 2 (x_ij / r)^6], geometric means for unlike pairs (Universal Force Field,
+Rappe et al. 1992), over every atom i of one layer's cell and every periodic image of every atom j of the other.
 
 The lattice sum over images depends only on h / a and on whether the two sites coincide, so two small tables
 (direct sum to 20 a, the rest as an integral) replace any cutoff.
@@ -20,12 +16,8 @@ import numpy as np
 
 from vdw_jax.structures import elements, layers
 
-BIAXIAL_STIFFNESS_EV_PER_A2 = 4.0
-"""Y = C11 + C12 of every layer (64 N/m). One of two constants chosen so that the label is spread like E_f of
-220 cells relaxed with SevenNet-0 + D3 (share below 0, median); docs/decisions/0001 compares the two."""
-
 WELL_DEPTH_SCALE = 0.8
-"""w, on every UFF well depth: the other constant, chosen for the lowest label. UFF distances are unscaled."""
+"""w, on every UFF well depth: brings the lowest energies to those of relaxed cells. UFF distances are unscaled."""
 
 VACUUM_ANGSTROM = 20.0
 """Added to the slab's height for the length of c; nothing reads it but exported files."""
@@ -58,13 +50,7 @@ class Bilayers:
     lattice_constant: np.ndarray  # [R] Angstrom
     gap: np.ndarray  # [R] Angstrom, height between the facing atoms
     mismatch: np.ndarray  # [R] |a1 - a2| / a
-    strain_energy: np.ndarray  # [R] eV a cell
     interlayer_energy: np.ndarray  # [R] eV a cell
-
-    @property
-    def formation_energy(self) -> np.ndarray:
-        """E(bilayer) - E(layer 1) - E(layer 2) under the surrogate potential; [R] eV a cell."""
-        return self.strain_energy + self.interlayer_energy
 
 
 def _lattice_sums(power: int, same_site: bool, t: np.ndarray) -> np.ndarray:
@@ -217,7 +203,6 @@ def stack(bottom: LayerRows, top: LayerRows, registry: np.ndarray, rotated: np.n
     cell = np.zeros((len(lattice), 3, 3))
     cell[:, :2, :2] = lattice[:, None, None] * layers.hexagonal_vectors(1.0)
     cell[:, 2, 2] = z.max(-1) - z.min(-1) + VACUUM_ANGSTROM
-    strain = (lattice - free_bottom) ** 2 + (lattice - free_top) ** 2
     return Bilayers(
         atomic_numbers=np.concatenate([bottom.species, top.species], -1),
         positions=np.concatenate([in_plane, z[..., None]], -1),
@@ -225,6 +210,5 @@ def stack(bottom: LayerRows, top: LayerRows, registry: np.ndarray, rotated: np.n
         lattice_constant=lattice,
         gap=gap,
         mismatch=np.abs(free_bottom - free_top) / lattice,
-        strain_energy=np.sqrt(3.0) / 2.0 * BIAXIAL_STIFFNESS_EV_PER_A2 * strain,
         interlayer_energy=interlayer.energy(gap),
     )
