@@ -40,7 +40,7 @@ from vdw_jax.structures.label import (
     stack_dataset,
 )
 from vdw_jax.structures.potentials import create_potential
-from vdw_jax.structures.quintuple import all_layers, build_iii_vi
+from vdw_jax.structures.quintuple import DRAW_SEED, all_layers, build_iii_vi
 from vdw_jax.structures.references import load_references
 from vdw_jax.structures.source import load_relaxed
 
@@ -219,17 +219,23 @@ def _check_settings(path: Path, settings: Settings) -> None:
         raise DataError(f"{path.parent} holds blocks made with other settings ({path.name}); remove it, or use those")
 
 
-UNITS = {
+MEANING = {
+    "positions": "Angstrom",
+    "cell": "Angstrom; c is the slab's height and vacuum, no period",
     LABEL: "eV a cell; E(bilayer) - E(layer 1) - E(layer 2), each relaxed alone",
-    "formation_energy_per_atom_ev": "eV an atom, against the elements (reference_energies.json)",
+    "formation_energy_per_atom_ev": "eV an atom, against the elements (reference_energies_ev)",
     "binding_energy_ev_per_a2": "eV/Angstrom^2; E(bilayer) - E(layers as they are in it), over the area",
     "lattice_constant_angstrom": "Angstrom",
     "gap_angstrom": "Angstrom, height between the facing atoms",
     "mismatch": "|a1 - a2| / a of the layers relaxed alone",
     "energy_ev": "eV a cell",
-    "layer_group": "1 to 80, spglib at 0.01 Angstrom",
-    "positions": "Angstrom",
-    "cell": "Angstrom; c is the slab's height and vacuum, no period",
+    "largest_force_ev_per_angstrom": "eV/Angstrom, over atoms and cell",
+    "layer_group": "1 to 80, spglib at 0.01 Angstrom, 0 where it finds none",
+    "registry": "the top layer is shifted by this times (1/3, 2/3)",
+    "rotation_degrees": "of the top layer, before it is shifted",
+    "duplicate_of": "id of the row that is the same crystal by symmetry",
+    "relaxation_start": "0 for the gap of the rule, 1 for the wider one",
+    "status": "ok, or why there is no label",
 }
 
 
@@ -238,15 +244,20 @@ def _origin(
 ) -> dict[str, Any]:
     status = result.metadata.get("status", np.full(len(result), "ok"))
     values, counts = np.unique(status, return_counts=True)
-    columns = {"positions", "cell", *result.scalars, *result.metadata}
+    arrays = {"positions": result.positions, "cell": result.cell} | result.scalars | result.metadata
     return {
         "settings": asdict(settings),
+        "seed_of_the_draw": DRAW_SEED if settings.family == "iii_vi" else None,
         "provenance": provenance,
         "reference_energies_ev": references,
         "content_hash": result.content_hash(),
         "status": dict(zip(values.tolist(), counts.tolist(), strict=True)),
-        "units": {name: unit for name, unit in UNITS.items() if name in columns},
+        "columns": {n: " ".join(filter(None, (_kind(v), MEANING.get(n)))) for n, v in arrays.items()},
     }
+
+
+def _kind(values: np.ndarray) -> str:
+    return "text;" if values.dtype.kind == "U" else f"{values.dtype};"
 
 
 def _rows(text: str) -> tuple[int, ...]:
