@@ -40,6 +40,11 @@ class Convergence:
     largest_force: float  # eV/Angstrom
     max_steps: int
 
+    @property
+    def coarse(self) -> float:
+        """Where the lower of two ends is chosen, and the path starts anew: where a soft gap has barely settled."""
+        return 4.0 * self.largest_force
+
 
 def layer_keys(data: CrystalDataset) -> tuple[list[LayerKey], list[LayerKey]]:
     """Bottom and top layer of each row."""
@@ -78,7 +83,7 @@ def relax_layers(potential: Potential, keys: list[LayerKey], done: Convergence) 
         DataError: a layer does not relax; every label that needs it would be wrong.
     """
     numbers, positions, cell = _layer_slabs(keys)
-    found = relax(potential, numbers, positions, cell, largest_force=done.largest_force, max_steps=done.max_steps)
+    found = _settle(potential, numbers, _relax(potential, numbers, positions, cell, done), done)
     if not found.converged.all():
         wrong = [layer_name(np.array(keys[row][0])) for row in np.flatnonzero(~found.converged)]
         raise DataError(f"layers that do not relax: {', '.join(wrong)}")
@@ -94,19 +99,36 @@ def relax_layers(potential: Potential, keys: list[LayerKey], done: Convergence) 
     }
 
 
+def _relax(
+    potential: Potential, numbers: np.ndarray, positions: np.ndarray, cell: np.ndarray, done: Convergence
+) -> Relaxed:
+    return relax(potential, numbers, positions, cell, largest_force=done.coarse, max_steps=done.max_steps)
+
+
+def _settle(potential: Potential, numbers: np.ndarray, coarse: Relaxed, done: Convergence) -> Relaxed:
+    """The last few steps of what `_relax` ended with; steps are those of both."""
+    found = relax(
+        potential, numbers, coarse.positions, coarse.cell, largest_force=done.largest_force, max_steps=done.max_steps
+    )
+    return replace(found, steps=coarse.steps + found.steps)
+
+
 def relax_block(potential: Potential, data: CrystalDataset, done: Convergence) -> Arrays:
     """Relaxed stacks of a few rows from two gaps, the lower kept, and the energy of their layers as they are in it."""
     numbers = data.atomic_numbers.astype(int)
     is_top = _is_top(data)
     starts = [data.positions.astype(float) + np.where(is_top, wider, 0.0)[..., None] * [0, 0, 1]
               for wider in (0.0, SECOND_GAP_ANGSTROM)]  # fmt: skip
-    tries = [
-        relax(potential, numbers, start, data.cell, largest_force=done.largest_force, max_steps=done.max_steps)
-        for start in starts
-    ]
+    tries = [_relax(potential, numbers, start, data.cell, done) for start in starts]
     energy = np.stack([np.where(one.converged, one.energy, np.inf) for one in tries])
     start = energy.argmin(0)
     chosen = Relaxed(*(np.where(_like(start == 0, a), a, b) for a, b in zip(*map(_fields, tries), strict=True)))
+    return _finished(potential, data, _settle(potential, numbers, chosen, done), start)
+
+
+def _finished(potential: Potential, data: CrystalDataset, chosen: Relaxed, start: np.ndarray) -> Arrays:
+    """What is stored of relaxed stacks."""
+    numbers, is_top = data.atomic_numbers.astype(int), _is_top(data)
     gap = _gap(chosen.positions, is_top, numbers > 0)
     ordered = (np.diff(np.where(numbers > 0, chosen.positions[..., 2], np.inf), axis=1)[numbers[:, 1:] > 0] > 0)
     in_order = np.ones(len(data), bool)
