@@ -32,7 +32,7 @@ def get_config():
     config.model.denoiser.update(network)
     config.model.encoder.update(network)
     config.model.encoder.num_layers = 3
-    config.model.cdvae.update(dict(noise_conditioned=True, species_noise_conditioned=True, graph="pairs"))
+    config.model.cdvae.update(dict(noise_conditioned=True, species_noise_conditioned=True))
     config.data.source = "j2dh8+iii_vi"
     config.data.max_atoms = 10
     config.loss.update(dict(coupled_noise=True, free_species_share=0.5, kl=1e-4))

@@ -9,7 +9,6 @@ from configs import j2dh8
 def get_config():
     """Three periods, up to 20 atoms, formation energy an atom as the condition."""
     config = j2dh8.get_config()
-    config.model.cdvae.graph = "nearest"
     config.data.update(
         dict(source="csv", path="", scalars=("formation_energy_per_atom",), max_atoms=20, split="structure")
     )
