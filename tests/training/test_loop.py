@@ -39,7 +39,7 @@ def whole(start, tmp_path_factory):
     """The workdir of an uninterrupted run."""
     workdir = tmp_path_factory.mktemp("whole")
     process = start(workdir)
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=900)
     assert process.returncode == 0, errors
     return workdir
 
@@ -68,13 +68,13 @@ def test_killed_and_stopped_and_begun_again_it_ends_the_same(start, whole, tmp_p
     process = start(tmp_path)
     wait_for(tmp_path / "stage1" / "40", process)
     process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=300)
+    said, _ = process.communicate(timeout=900)
     assert process.returncode == 0
     assert "the same command goes on from there" in said
     assert not (tmp_path / "export").exists()
 
     process = start(tmp_path)
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=900)
     assert process.returncode == 0, errors
     expected, found = (flat(load_weights(path / "export" / "weights.npz")) for path in (whole, tmp_path))
     assert expected.keys() == found.keys()
