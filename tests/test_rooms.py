@@ -22,6 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "training": GROUND | {"structures", "graphs", "equivariant", "diffusion", "model"},
     "design": GROUND
     | {"structures", "graphs", "equivariant", "diffusion", "model", "training", "pretrained"},
+    "judge": GROUND | {"structures", "graphs", "training", "pretrained"},
     "metrics": GROUND | {"structures", "graphs"},
     "report": GROUND
     | {"structures", "graphs", "equivariant", "diffusion", "model", "training", "metrics", "design", "pretrained"},

@@ -1,0 +1,91 @@
+"""A trained judge on disk and in use."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vdw_jax.graphs.neighbours import image_range_for
+from vdw_jax.judge.cgcnn import CGCNN, CGCNNConfig
+from vdw_jax.structures.errors import DataError
+from vdw_jax.training.checkpoint import write_json_atomic
+from vdw_jax.training.export import load_weights, save_weights
+from vdw_jax.types import CrystalBatch
+
+SHIPPED = Path(__file__).parents[1] / "pretrained" / "judge"
+"""The judge that ships, for `formation_energy_ev`."""
+
+MAX_IMAGES = 8
+"""A cell that needs more images than this each way has collapsed; it is judged with as many as allowed."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Judge:
+    """A trained `CGCNN`, its weights, and what is on record of its training (`error`: mean absolute, test part)."""
+
+    model: CGCNN
+    params: Any
+    facts: dict[str, Any]
+
+    def predict(self, batch: CrystalBatch, chunk: int = 256) -> np.ndarray:
+        """The property of each crystal, in the unit of the label; [B] float32. NaN for what is not finite.
+
+        Args:
+          batch: crystals; slabs centred as everywhere, see `CrystalBatch`.
+          chunk: crystals at a time.
+        """
+        config = self.model.config
+        numbers, positions, cells = (np.asarray(x) for x in (batch.atomic_numbers, batch.positions, batch.cell))
+        usable = np.isfinite(positions).all((1, 2)) & np.isfinite(cells).all((1, 2))
+        usable &= np.abs(np.linalg.det(np.where(usable[:, None, None], cells, np.eye(3)))) > 1e-3
+        out = np.full(len(numbers), np.nan, np.float32)
+        rows = np.flatnonzero(usable)
+        if not len(rows):
+            return out
+        needed = image_range_for(cells[rows], config.periodicity, config.cutoff_angstrom)
+        a, b, c = (max(own, min(n, MAX_IMAGES)) for own, n in zip(config.image_range, needed, strict=True))
+        model = CGCNN(dataclasses.replace(config, image_range=(a, b, c)))
+        for start in range(0, len(rows), chunk):
+            here = rows[start : start + chunk]
+            filled = np.resize(here, min(chunk, len(rows)))  # one shape, one compilation
+            part = CrystalBatch(*(jnp.asarray(array[filled]) for array in (numbers, positions, cells)))
+            values = _apply(self.params, part, model=model)
+            out[here] = np.asarray(values)[: len(here)] * config.std + config.mean
+        return out
+
+
+@functools.partial(jax.jit, static_argnames=("model",))
+def _apply(params, batch: CrystalBatch, *, model: CGCNN) -> Any:
+    return model.apply(params, batch)
+
+
+def save_judge(directory: str | Path, judge: Judge) -> None:
+    """Writes `weights.npz` and `model.json`."""
+    directory = Path(directory)
+    save_weights(directory / "weights.npz", jax.device_get(judge.params), dtype="float32")
+    write_json_atomic(directory / "model.json", judge.facts | {"model": dataclasses.asdict(judge.model.config)})
+
+
+def load_judge(directory: str | Path = SHIPPED) -> Judge:
+    """Reads what `save_judge` wrote.
+
+    Raises:
+      DataError: nothing there, or something else.
+    """
+    directory = Path(directory)
+    try:
+        facts = json.loads((directory / "model.json").read_text(encoding="utf-8"))
+        model = CGCNN(CGCNNConfig.from_dict(facts.pop("model")))
+        params = load_weights(directory / "weights.npz")
+    except FileNotFoundError as error:
+        raise DataError(f"no judge at {directory}: {Path(str(error.filename or error)).name} is missing") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{directory} holds no judge ({error})") from error
+    return Judge(model, jax.device_put(params), facts)
