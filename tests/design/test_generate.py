@@ -1,5 +1,6 @@
 """Candidates: exact counts, and the same whatever runs beside them."""
 
+import itertools
 from collections import Counter
 
 import jax
@@ -11,6 +12,7 @@ from tests.tiny import tiny_batch
 from vdw_jax.design import generate as module
 from vdw_jax.design.generate import generate, reconstruct, slots_from_shares
 from vdw_jax.design.request import make_request
+from vdw_jax.diffusion.samplers import SAMPLERS
 from vdw_jax.training.losses import species_rate
 
 
@@ -40,6 +42,21 @@ def test_other_requests_and_seeds_do_not_recompile(trained, found):
     before = module.place._cache_size()
     generate(trained, make_request(trained, "Ga2S2", {"energy_ev": 0.0}), 4, 7, chunk=2)
     assert module.place._cache_size() == before
+
+
+def test_samplers_differ_in_positions_alone_and_share_what_is_compiled(trained):
+    request, positions, sizes = make_request(trained, "Ga2S2"), [], []
+    for sampler in SAMPLERS:
+        crystals = generate(trained, request, 2, 0, trained.schedule(5, sampler), chunk=2).crystals
+        for numbers in crystals.atomic_numbers:
+            assert Counter(numbers.tolist()) == {31: 4, 16: 4, 0: 2}
+        assert np.isfinite(crystals.positions).all()
+        assert not crystals.positions[crystals.atomic_numbers == 0].any()
+        positions.append(crystals.positions)
+        sizes.append(module.place._cache_size())
+    assert len(set(sizes)) == 2  # one for the Langevin samplers, one for those that look back
+    for first, second in itertools.combinations(positions, 2):
+        assert np.abs(first - second).max() > 1e-3
 
 
 def test_nothing_asked_gives_sizes_and_elements_of_the_data(trained):

@@ -107,8 +107,7 @@ def test_the_key_is_the_only_randomness(schedule):
 def test_noise_is_new_at_every_step_and_differs_from_the_denoisers():
     """With no displacement the noise adds up in variance; the denoiser's own draws are independent of it."""
     size = 20_000
-    zero = np.zeros(4, np.float32)
-    schedule = Schedule(zero + 1, zero, zero, np.array([1, 2, 3, 4], np.float32))
+    schedule = Schedule(np.ones(4, np.float32), np.zeros(4, np.float32), None, np.array([1, 2, 3, 4], np.float32))
 
     def denoise(positions, draws, sigma, key):
         return jnp.zeros_like(positions), draws + jax.random.normal(key, positions.shape)
@@ -176,7 +175,8 @@ def test_the_state_is_carried_through():
 
 def rows(schedule: Schedule) -> np.ndarray:
     """sigma, gain, memory, noise of every call; [num_calls, 4]."""
-    return np.stack([schedule.sigma, schedule.gain, schedule.memory, schedule.noise], axis=1)
+    memory = np.zeros_like(schedule.gain) if schedule.memory is None else schedule.memory
+    return np.stack([schedule.sigma, schedule.gain, memory, schedule.noise], axis=1)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -6,8 +6,8 @@ They take a denoiser, never the model. D(x, sigma) - x is sigma^2 times the scor
     x_next = x + gain_i d + memory_i m + noise_i z        m_next = (x + d) - x_next
 
 m is the estimate of the call before as seen from where x is now. That is all that Heun's method and a multistep
-method need: a step of Heun's is two calls, the second of which takes half of the first back. Schedules with as many
-calls are arrays of the same shape, so that what is compiled for one runs all of them.
+method need: a step of Heun's is two calls, the second of which takes half of the first back. Schedules of as many
+calls are arrays of the same shapes: what is compiled for one runs all that look back, or all that do not.
 
 Positions on a torus: x is never wrapped inside the scan, and d is a periodic function of it. So m is the difference
 of two points of one unbroken path, never of two images, and moving the start by a period moves the path by it.
@@ -44,7 +44,7 @@ class Schedule:
 
     sigma: jax.Array | np.ndarray  # Angstrom, noise level
     gain: jax.Array | np.ndarray  # 1, on the displacement
-    memory: jax.Array | np.ndarray  # 1, on the displacement to the estimate of the call before
+    memory: jax.Array | np.ndarray | None  # 1, on the displacement to the last call's estimate; None if never used
     noise: jax.Array | np.ndarray  # Angstrom
 
     @property
@@ -183,13 +183,16 @@ def sample(
         noise_key, denoise_key = jax.random.split(jax.random.fold_in(key, index))
         displacement, extra = denoise(positions, extra, sigma, denoise_key)
         moved = positions + gain * displacement
-        moved = moved + memory * remembered
+        if memory is not None:
+            moved = moved + memory * remembered
         moved = moved + noise * jax.random.normal(noise_key, positions.shape)
-        return (moved, positions + displacement - moved, extra), None
+        remembered = None if memory is None else positions + displacement - moved
+        return (moved, remembered, extra), None
 
     columns = (schedule.sigma, schedule.gain, schedule.memory, schedule.noise)
-    table = (jnp.arange(schedule.num_calls), *(jnp.asarray(x) for x in columns))
-    positions, _, extra = jax.lax.scan(step, (positions, jnp.zeros_like(positions), extra), table)[0]
+    table = (jnp.arange(schedule.num_calls), *jax.tree.map(jnp.asarray, columns))
+    remembered = None if schedule.memory is None else jnp.zeros_like(positions)
+    positions, _, extra = jax.lax.scan(step, (positions, remembered, extra), table)[0]
     return positions, extra
 
 
@@ -197,7 +200,8 @@ Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def _schedule(*columns: np.ndarray) -> Schedule:
-    return Schedule(*(column.astype(np.float32) for column in columns))
+    sigma, gain, memory, noise = (column.astype(np.float32) for column in columns)
+    return Schedule(sigma, gain, memory if memory.any() else None, noise)
 
 
 def _down(sigma: np.ndarray, churn: float) -> Columns:
