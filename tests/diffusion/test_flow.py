@@ -1,4 +1,4 @@
-"""The probability flow: orders of convergence on a line and on a torus, against the exact map; calls and compilations."""
+"""The probability flow: orders of convergence on a line and on a torus; calls and compilations of all samplers."""
 
 from __future__ import annotations
 

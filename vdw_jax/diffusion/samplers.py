@@ -87,8 +87,8 @@ def predictor_corrector(
     """An ancestral step to the next level, then a Langevin step that stays there (Song et al., arXiv:2011.13456).
 
     The corrector is a step of size e = corrector_gain sigma^2 along the score with noise sqrt(2 e), as in
-    `annealed_langevin`; 0.32 is 2 r^2 for a signal-to-noise ratio r of 0.4. The last step, onto 0, has no corrector, nor
-    has the first if `num_calls` is even.
+    `annealed_langevin`; 0.32 is 2 r^2 for a signal-to-noise ratio r of 0.4. The last step, onto 0, has no corrector,
+    nor has the first if `num_calls` is even.
     """
     sigma = levels(sigma_max, sigma_min, num_calls // 2 + 1)
     following, zero = sigma[1:], np.zeros_like(sigma[1:])
