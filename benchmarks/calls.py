@@ -180,6 +180,7 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    calls = sorted({record["network_calls"] for record in records})
     shown = [key for key in MEASURES if key != "tight_match_rate"]
     figure, axes = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained", sharex=True)
     for axis, key in zip(axes.flat, shown, strict=True):
@@ -191,6 +192,9 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
                 markersize=4, linewidth=1.4, label=sampler.replace("_", " "),
             )  # fmt: skip
         axis.set(xscale="log", ylabel=MEASURES[key] + ("" if key == "rmse" else " (%)"))
+        axis.set_ylim(*((0, None) if key == "rmse" else (-3, 103)))
+        axis.set_xticks(calls, [f"{number:,}" for number in calls], minor=False)
+        axis.set_xticks([], minor=True)
         axis.grid(alpha=0.3)
     for axis in axes[1]:
         axis.set_xlabel("network calls a structure")

@@ -156,13 +156,13 @@ def make_schedule(
     if sampler == "annealed_langevin":
         num_levels = min(num_levels, num_calls)
         return annealed_langevin(sigma_max, sigma_min, num_levels, num_calls // num_levels)
-    build = {
+    build: dict[str, Callable[..., Schedule]] = {
         "few_step_langevin": few_step_langevin,
         "predictor_corrector": predictor_corrector,
         "heun": heun,
         "dpm_solver": dpm_solver,
-    }[sampler]
-    return build(sigma_max, sigma_min, num_calls, levels=GRIDS[grid])
+    }
+    return build[sampler](sigma_max, sigma_min, num_calls, levels=GRIDS[grid])
 
 
 def sample(
