@@ -10,6 +10,7 @@ import time
 from vdw_jax.design.generate import generate
 from vdw_jax.design.request import RequestError, make_request
 from vdw_jax.design.trained import PRETRAINED, CheckpointError, load_trained
+from vdw_jax.diffusion.samplers import SAMPLERS
 from vdw_jax.report.samples import save_samples, short_table, to_crystals
 from vdw_jax.report.writer import refuse_existing
 from vdw_jax.training.progress import Progress
@@ -23,6 +24,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--num_samples", metavar="N", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same structures")
     parser.add_argument("--steps", metavar="N", type=int, help="network calls a structure; the checkpoint's by default")
+    parser.add_argument("--sampler", choices=SAMPLERS, help="the checkpoint's by default")
     parser.add_argument("--checkpoint", metavar="DIR", default=str(PRETRAINED), help="workdir or export of train.py")
     parser.add_argument("--out", metavar="DIR", help="default: samples/<what is asked>-seed<seed>")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier output in --out")
@@ -45,7 +47,7 @@ def main() -> None:
             raise RequestError("this checkpoint was trained without an energy")
         wanted = {} if given.target_energy is None else {names[0]: given.target_energy}
         request = make_request(trained, given.target_formula, wanted)
-        schedule = trained.schedule(given.steps)
+        schedule = trained.schedule(given.steps, given.sampler)
         refuse_existing(out, overwrite=given.overwrite)
     except (RequestError, CheckpointError, FileExistsError, ValueError) as error:
         print(f"sample.py: {error}", file=sys.stderr)
@@ -57,7 +59,8 @@ def main() -> None:
         found = generate(trained, request, given.num_samples, given.seed, schedule, on_progress=progress.update)
     crystals = to_crystals(found.crystals, trained.model.config.periodicity)
     predicted = [dict(zip(names, map(float, values), strict=True)) for values in found.predicted]
-    settings = vars(given) | {"out": out, "network_calls": schedule.num_calls, "data_hash": trained.facts["data_hash"]}
+    settings = vars(given) | {"out": out, "sampler": given.sampler or trained.sampler}
+    settings |= {"network_calls": schedule.num_calls, "data_hash": trained.facts["data_hash"]}
     asked = {**request.asked, **wanted}
     rows = save_samples(out, crystals, asked, predicted, settings, overwrite=given.overwrite)
     print(short_table(rows))

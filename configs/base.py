@@ -111,6 +111,10 @@ def get_config() -> ml_collections.ConfigDict:
                 critic_dropout=0.5,
                 ema_decay=0.999,
             ),
-            sample=dict(schedule="annealed_langevin", num_levels=50, steps_per_level=100, num_calls=50),
+            # Schedules and grids: SAMPLERS and GRIDS of vdw_jax/diffusion/samplers.py. annealed_langevin has num_levels
+            # and steps_per_level, the others num_calls and a grid.
+            sample=dict(
+                schedule="annealed_langevin", num_levels=50, steps_per_level=100, num_calls=50, grid="geometric"
+            ),
         )
     )

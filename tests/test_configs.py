@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import base, paper
-from vdw_jax.diffusion.samplers import annealed_langevin
+from vdw_jax.diffusion.samplers import GRIDS, SAMPLERS, annealed_langevin
 from vdw_jax.model.config import ModelConfig
 from vdw_jax.structures.source import SOURCES
 from vdw_jax.training.loop import create_equiformer, create_optimizer
@@ -58,7 +58,8 @@ def test_builds(name):
     create_optimizer(config)
     assert config.data.source in SOURCES
     assert config.train.warmup_steps < config.train.num_steps
-    assert config.sample.schedule in ("annealed_langevin", "few_step_langevin")
+    assert config.sample.schedule in SAMPLERS
+    assert config.sample.grid in GRIDS
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,6 +1,7 @@
 """sample.py as a person runs it."""
 
 import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,9 @@ from pathlib import Path
 import ase.io
 import pytest
 from pymatgen.core import Structure
+
+import sample
+from vdw_jax.diffusion.samplers import SAMPLERS
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,9 +39,26 @@ def test_missing_checkpoint(tmp_path):
     assert done.stderr.splitlines() == [line for line in done.stderr.splitlines() if "no trained model at" in line]
 
 
+def test_samplers_that_cannot_be(export, tmp_path, monkeypatch, capsys):
+    def said(*arguments) -> str:
+        monkeypatch.setattr(sys, "argv", ["sample.py", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            sample.main()
+        assert stopped.value.code == (0 if "--help" in arguments else 2)
+        return "".join(capsys.readouterr())
+
+    place = [f"--checkpoint={export}", f"--out={tmp_path / 'out'}"]
+    assert all(name in said("--help") for name in SAMPLERS)
+    unknown = said("--sampler=newton", *place)
+    assert "newton" in unknown and all(name in unknown for name in SAMPLERS)
+    assert said("--sampler=heun", "--steps=1", *place) == "sample.py: heun needs at least 2 steps, not 1\n"
+    assert not (tmp_path / "out").exists()
+
+
 def test_files(export, tmp_path):
     out = tmp_path / "out"
     wish = ["--target_formula=GaInSSe2", "--target_energy=-0.1", "--num_samples=3", f"--checkpoint={export}", "--quiet"]
+    wish += ["--sampler=heun", "--steps=4"]
     done = run(*wish, "--out", out)
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader((out / "samples.csv").open()))
@@ -48,4 +69,6 @@ def test_files(export, tmp_path):
         assert row["asked_formula"] == "GaInSSe2"
         assert float(row["asked_energy_ev"]) == -0.1
         assert row["id"] in done.stdout
+    settings = json.loads((out / "settings.json").read_text())
+    assert (settings["sampler"], settings["network_calls"]) == ("heun", 4)
     assert run(*wish, "--out", out).returncode == 2  # would overwrite

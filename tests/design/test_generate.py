@@ -1,5 +1,6 @@
 """Candidates: exact counts, and the same whatever runs beside them."""
 
+import itertools
 from collections import Counter
 
 import jax
@@ -11,6 +12,7 @@ from tests.tiny import tiny_batch
 from vdw_jax.design import generate as module
 from vdw_jax.design.generate import generate, reconstruct, slots_from_shares
 from vdw_jax.design.request import make_request
+from vdw_jax.diffusion.samplers import SAMPLERS
 from vdw_jax.training.losses import species_rate
 
 
@@ -40,6 +42,22 @@ def test_other_requests_and_seeds_do_not_recompile(trained, found):
     before = module.place._cache_size()
     generate(trained, make_request(trained, "Ga2S2", {"energy_ev": 0.0}), 4, 7, chunk=2)
     assert module.place._cache_size() == before
+
+
+def test_samplers_differ_in_positions_and_share_what_is_compiled(trained, found):
+    """The Langevin ones with each other, and so do those that look back."""
+    request, compiled, positions = make_request(trained, "GaInSSe2"), module.place._cache_size(), {}
+    for sampler in SAMPLERS:
+        schedule = trained.schedule(trained.schedule().num_calls, sampler)
+        crystals = generate(trained, request, 2, 0, schedule, chunk=2).crystals
+        for numbers in crystals.atomic_numbers:
+            assert Counter(numbers.tolist()) == {31: 2, 49: 2, 16: 2, 34: 4}
+        assert np.isfinite(crystals.positions).all()
+        positions[sampler] = crystals.positions
+    assert module.place._cache_size() == compiled + 1
+    np.testing.assert_array_equal(positions[trained.sampler], found.crystals.positions[:2])
+    for first, second in itertools.combinations(positions.values(), 2):
+        assert np.abs(first - second).max() > 1e-3
 
 
 def test_nothing_asked_gives_sizes_and_elements_of_the_data(trained):

@@ -1,5 +1,7 @@
 """Reading exports."""
 
+import copy
+import dataclasses
 import shutil
 
 import jax
@@ -8,6 +10,7 @@ import pytest
 
 from tests.tiny import tiny_params
 from vdw_jax.design.trained import CheckpointError, load_trained
+from vdw_jax.diffusion import samplers
 
 
 def test_round_trip(trained):
@@ -21,9 +24,36 @@ def test_a_workdir_is_as_good_as_its_export(export, trained):
     assert load_trained(export.parent).facts == trained.facts
 
 
-def test_too_few_steps(trained):
+def same(found, expected) -> bool:
+    return all(np.array_equal(*pair) for pair in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True))
+
+
+def test_schedules_by_name(trained):
+    first, last = trained.noise.sigma_max, trained.noise.sigma_min
+    assert trained.sampler == "few_step_langevin"
+    assert same(trained.schedule(), samplers.few_step_langevin(first, last, 3))
+    assert same(trained.schedule(sampler="heun"), samplers.heun(first, last, 3))
+    assert same(trained.schedule(9, "dpm_solver"), samplers.dpm_solver(first, last, 9))
+    karras = samplers.dpm_solver(first, last, 9, levels=samplers.karras_levels)
+    assert same(trained.schedule(9, "dpm_solver", "karras"), karras)
+    assert same(trained.schedule(sampler="annealed_langevin"), samplers.annealed_langevin(first, last, 50, 100))
+
+
+def test_the_config_names_the_default(trained):
+    facts = copy.deepcopy(trained.facts)
+    facts["config"]["sample"] |= {"schedule": "heun", "grid": "karras", "num_calls": 7}
+    other = dataclasses.replace(trained, facts=facts)
+    first, last = trained.noise.sigma_max, trained.noise.sigma_min
+    assert same(other.schedule(), samplers.heun(first, last, 7, levels=samplers.karras_levels))
+    del facts["config"]["sample"]["grid"]  # exports from before there was one
+    assert same(other.schedule(), samplers.heun(first, last, 7))
+
+
+def test_schedules_that_cannot_be(trained):
     with pytest.raises(ValueError, match="at least 2 steps, not 1"):
         trained.schedule(1)
+    with pytest.raises(ValueError, match="no sampler 'Heun'; there are"):
+        trained.schedule(5, "Heun")
 
 
 def test_what_is_no_export_is_named(export, tmp_path):

@@ -1,13 +1,27 @@
-"""Samplers against data whose score is known: a Gaussian, two Gaussians, a point."""
+"""Samplers against data whose score is known: a Gaussian, two Gaussians, a point; and their tables."""
 
 from __future__ import annotations
+
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vdw_jax.diffusion.samplers import Schedule, annealed_langevin, few_step_langevin, sample
+from vdw_jax.diffusion.noise import geometric_levels, karras_levels
+from vdw_jax.diffusion.samplers import (
+    GRIDS,
+    SAMPLERS,
+    Schedule,
+    annealed_langevin,
+    dpm_solver,
+    few_step_langevin,
+    heun,
+    make_schedule,
+    predictor_corrector,
+    sample,
+)
 
 SIGMA_MAX, SIGMA_MIN, NUM_SAMPLES = 10.0, 0.01, 4000
 MEANS, STDS = jnp.array([1.0, -2.0, 0.5]), jnp.array([0.5, 1.0, 1.5])
@@ -16,6 +30,10 @@ SCHEDULES = {
     "ancestral": few_step_langevin(SIGMA_MAX, SIGMA_MIN, 50, churn=1.0),
     "some churn": few_step_langevin(SIGMA_MAX, SIGMA_MIN, 50, churn=0.5),
     "flow": few_step_langevin(SIGMA_MAX, SIGMA_MIN, 50, churn=0.0),
+    "predictor corrector": predictor_corrector(SIGMA_MAX, SIGMA_MIN, 50),
+    "heun": heun(SIGMA_MAX, SIGMA_MIN, 50),
+    "heun, karras": heun(SIGMA_MAX, SIGMA_MIN, 50, levels=karras_levels),
+    "dpm solver": dpm_solver(SIGMA_MAX, SIGMA_MIN, 50),
     # Steps of 0.09 sigma^2, so that 40 a level are enough to forget most of the level before.
     "annealed": annealed_langevin(SIGMA_MAX, SIGMA_MIN, 20, 40, step_size=0.09 * SIGMA_MIN**2),
 }
@@ -35,15 +53,21 @@ def two_modes(positions, sigma):
     return sigma**2 / variance * jnp.sum(weights * distance, axis=-1)
 
 
-def run(displacement, schedule: Schedule, seed: int = 0) -> np.ndarray:
-    """Samples [NUM_SAMPLES, 3] from a start as wide as the first level."""
+@functools.partial(jax.jit, static_argnames="displacement")
+def sample_from(start, key, schedule, factor, *, displacement):
+    """Compiled once for all schedules of as many calls."""
 
     def denoise(positions, extra, sigma, key):
-        return displacement(positions, sigma), extra
+        return factor * displacement(positions, sigma), extra
 
+    return sample(denoise, start, None, key, schedule)[0]
+
+
+def run(displacement, schedule: Schedule, seed: int = 0, factor: float = 1.0) -> np.ndarray:
+    """Samples [NUM_SAMPLES, 3] from a start as wide as the first level."""
     start_key, key = jax.random.split(jax.random.key(seed))
     start = SIGMA_MAX * jax.random.normal(start_key, (NUM_SAMPLES, 3))
-    return np.asarray(jax.jit(lambda *inputs: sample(denoise, *inputs)[0])(start, None, key, schedule))
+    return np.asarray(sample_from(start, key, schedule, factor, displacement=displacement))
 
 
 def moments_fit(samples: np.ndarray) -> bool:
@@ -60,7 +84,7 @@ def test_gaussian(schedule):
 @ALL
 @pytest.mark.parametrize("factor", [0.5, 1.5])
 def test_a_wrong_score_is_seen(schedule, factor):
-    assert not moments_fit(run(lambda *inputs: factor * gaussian(*inputs), schedule))
+    assert not moments_fit(run(gaussian, schedule, factor=factor))
 
 
 @ALL
@@ -83,7 +107,7 @@ def test_the_key_is_the_only_randomness(schedule):
 def test_noise_is_new_at_every_step_and_differs_from_the_denoisers():
     """With no displacement the noise adds up in variance; the denoiser's own draws are independent of it."""
     size = 20_000
-    schedule = Schedule(np.ones(4, np.float32), np.zeros(4, np.float32), np.array([1, 2, 3, 4], np.float32))
+    schedule = Schedule(np.ones(4, np.float32), np.zeros(4, np.float32), None, np.array([1, 2, 3, 4], np.float32))
 
     def denoise(positions, draws, sigma, key):
         return jnp.zeros_like(positions), draws + jax.random.normal(key, positions.shape)
@@ -147,3 +171,63 @@ def test_the_state_is_carried_through():
     _, extra = sample(denoise, jnp.ones(2), start, jax.random.key(0), schedule)
     assert int(extra["calls"]) == 6
     np.testing.assert_array_equal(extra["sigma"], schedule.sigma)
+
+
+def rows(schedule: Schedule) -> np.ndarray:
+    """sigma, gain, memory, noise of every call; [num_calls, 4]."""
+    memory = np.zeros_like(schedule.gain) if schedule.memory is None else schedule.memory
+    return np.stack([schedule.sigma, schedule.gain, memory, schedule.noise], axis=1)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("num_calls", [2, 3, 4, 5, 20, 51])
+@pytest.mark.parametrize("grid", GRIDS)
+def test_as_many_calls_as_asked_for(sampler, num_calls, grid):
+    schedule = make_schedule(sampler, SIGMA_MAX, SIGMA_MIN, num_calls, num_levels=num_calls, grid=grid)
+    assert rows(schedule).shape == (num_calls, 4)
+    assert rows(schedule).dtype == np.float32
+    assert np.isfinite(rows(schedule)).all()
+    np.testing.assert_allclose(schedule.sigma[[0, -1]], [SIGMA_MAX, SIGMA_MIN], rtol=1e-5)
+    assert (np.diff(schedule.sigma) <= 0).all()
+
+
+@pytest.mark.parametrize("num_calls, expected", [(5000, 5000), (1000, 1000), (70, 50), (20, 20)])
+def test_annealed_langevin_has_whole_levels(num_calls, expected):
+    assert make_schedule("annealed_langevin", SIGMA_MAX, SIGMA_MIN, num_calls, num_levels=50).num_calls == expected
+
+
+def test_names_and_calls_that_cannot_be():
+    with pytest.raises(ValueError, match=r"no sampler 'euler'; there are annealed_langevin, .*, dpm_solver"):
+        make_schedule("euler", SIGMA_MAX, SIGMA_MIN, 10)
+    with pytest.raises(ValueError, match="no grid of noise levels 'flat'; there are geometric, karras"):
+        make_schedule("heun", SIGMA_MAX, SIGMA_MIN, 10, grid="flat")
+    with pytest.raises(ValueError, match="dpm_solver needs at least 2 steps, not 1"):
+        make_schedule("dpm_solver", SIGMA_MAX, SIGMA_MIN, 1)
+
+
+@pytest.mark.parametrize("build", [heun, predictor_corrector])
+def test_an_even_number_of_calls_leaves_the_first_step_uncorrected(build):
+    odd, even = rows(build(SIGMA_MAX, SIGMA_MIN, 9)), rows(build(SIGMA_MAX, SIGMA_MIN, 8))
+    np.testing.assert_array_equal(even, np.delete(odd, 1, axis=0))
+    levels = geometric_levels(SIGMA_MAX, SIGMA_MIN, 5)
+    np.testing.assert_array_equal(odd[:, 0], levels[[0, 1, 1, 2, 2, 3, 3, 4, 4]])
+    np.testing.assert_array_equal(odd[-1, 1:], [1, 0, 0])
+
+
+def test_the_corrector_is_a_langevin_step():
+    """At the level that the predictor, a row of the ancestral sampler, has come to."""
+    table = rows(predictor_corrector(SIGMA_MAX, SIGMA_MIN, 9, corrector_gain=0.3))
+    sigma, gain, memory, noise = table[1::2].T
+    np.testing.assert_array_equal(sigma, table[2::2, 0])
+    np.testing.assert_allclose(gain, 0.3, rtol=1e-6)
+    np.testing.assert_allclose(noise**2, 2 * gain * sigma**2, rtol=1e-5)
+    assert not memory.any()
+    np.testing.assert_array_equal(table[::2], rows(few_step_langevin(SIGMA_MAX, SIGMA_MIN, 5)))
+
+
+def test_karras_levels():
+    """Equal steps of the seventh root; with a large rho, of the logarithm."""
+    levels = karras_levels(10.0, 0.01, 9).astype(np.float64)
+    step = (0.01 ** (1 / 7) - 10.0 ** (1 / 7)) / 8
+    np.testing.assert_allclose(np.diff(levels ** (1 / 7)), step, rtol=1e-5)
+    np.testing.assert_allclose(karras_levels(10.0, 0.01, 9, rho=1e4), geometric_levels(10.0, 0.01, 9), rtol=1e-2)

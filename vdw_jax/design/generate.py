@@ -1,4 +1,4 @@
-"""From wishes to crystals, on the device: latents, screening, cell and content, then annealed Langevin dynamics.
+"""From wishes to crystals, on the device: latents, screening, cell and content, then a sampler.
 
 `propose` settles what is in the cell, `place` where it sits. Every candidate has its own key, folded in from its
 number, so candidate 17 of a seed is the same whatever the number of candidates, the chunk and the number of devices.
@@ -278,6 +278,7 @@ def place(
 
     The species that each atom takes are settled with its position: at every call the current guess is shuffled as
     much as the noise level has it, and the denoiser's answer is turned into a new guess with the same counts.
+    That is so whatever the schedule: in Heun's method the second call of a step starts from the guess of the first.
 
     Args:
       weights: the noise that the denoiser was trained on.

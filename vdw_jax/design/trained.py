@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from vdw_jax.diffusion.samplers import Schedule, annealed_langevin, few_step_langevin
+from vdw_jax.diffusion.samplers import Schedule, make_schedule
 from vdw_jax.model.cdvae import CDVAE
 from vdw_jax.model.config import ModelConfig
 from vdw_jax.model.cwgan import Generator
@@ -44,25 +44,30 @@ class Trained:
         """Atomic numbers that the training part has."""
         return tuple(self.facts["elements"])
 
-    def schedule(self, num_calls: int | None = None) -> Schedule:
-        """The sampling schedule of the config, or the same with about `num_calls` network calls.
+    @property
+    def sampler(self) -> str:
+        """The config's; one of `samplers.SAMPLERS`."""
+        return self.facts["config"]["sample"]["schedule"]
+
+    def schedule(self, num_calls: int | None = None, sampler: str | None = None, grid: str | None = None) -> Schedule:
+        """The sampling schedule of the config, or another.
+
+        Args:
+          num_calls: network calls a structure, as in `samplers.make_schedule`; the config's for the sampler by default.
+          sampler: one of `samplers.SAMPLERS`; the config's by default.
+          grid: one of `samplers.GRIDS`; the config's by default.
 
         Raises:
-          ValueError: fewer calls than the schedule can do with.
+          ValueError: an unknown name, or fewer calls than a schedule can do with.
         """
         chosen, noise = self.facts["config"]["sample"], self.noise
-        if chosen["schedule"] == "few_step_langevin":
-            calls = chosen["num_calls"] if num_calls is None else num_calls
-            if calls < 2:
-                raise ValueError(f"sampling needs at least 2 steps, not {calls}")
-            return few_step_langevin(noise.sigma_max, noise.sigma_min, calls)
-        levels, steps = chosen["num_levels"], chosen["steps_per_level"]
-        if num_calls is not None:
-            levels = min(levels, num_calls)
-            if levels < 2:
-                raise ValueError(f"sampling needs at least 2 steps, not {num_calls}")
-            steps = max(num_calls // levels, 1)
-        return annealed_langevin(noise.sigma_max, noise.sigma_min, levels, steps)
+        sampler = self.sampler if sampler is None else sampler
+        grid = chosen.get("grid", "geometric") if grid is None else grid
+        levels = chosen["num_levels"]
+        if num_calls is None:
+            is_annealed = sampler == "annealed_langevin"
+            num_calls = levels * chosen["steps_per_level"] if is_annealed else chosen["num_calls"]
+        return make_schedule(sampler, noise.sigma_max, noise.sigma_min, num_calls, num_levels=levels, grid=grid)
 
 
 def load_trained(directory: str | Path) -> Trained:

@@ -18,6 +18,15 @@ def geometric_levels(sigma_max: float, sigma_min: float, num_levels: int) -> np.
     return np.geomspace(sigma_max, sigma_min, num_levels).astype(np.float32)
 
 
+def karras_levels(sigma_max: float, sigma_min: float, num_levels: int, rho: float = 7.0) -> np.ndarray:
+    """Noise levels equally spaced in sigma^(1/rho) (Karras et al., arXiv:2206.00364, Eq. 5); [num_levels].
+
+    Closer together at small noise than in log; the geometric levels are the limit of large `rho`.
+    """
+    levels = np.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), num_levels) ** rho
+    return levels.astype(np.float32)
+
+
 def wrapped_displacement(
     noisy: jax.Array, clean: jax.Array, cell: jax.Array, sigma: jax.Array, periodicity: Periodicity
 ) -> jax.Array:

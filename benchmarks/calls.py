@@ -1,0 +1,249 @@
+"""Quality against network calls, for every sampler: test structures reconstructed, and structures from nothing.
+
+    python -m benchmarks.calls generate --checkpoint=runs/j2dh8 --out=runs/calls   # on the accelerator
+    python -m benchmarks.calls score runs/calls                                    # on CPU cores: docs/calls.md, .png
+
+The first part needs no crystal library and goes on where it was stopped; the second needs no accelerator.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from vdw_jax.design.generate import generate, reconstruct
+from vdw_jax.design.request import make_request
+from vdw_jax.design.trained import PRETRAINED, Trained, load_trained
+from vdw_jax.diffusion.samplers import GRIDS, SAMPLERS
+from vdw_jax.structures.errors import DataError
+from vdw_jax.structures.files import write_whole
+from vdw_jax.structures.source import load_source
+from vdw_jax.structures.splits import split_dataset
+from vdw_jax.training.progress import Progress
+from vdw_jax.types import SLAB, CrystalBatch
+
+CALLS = (20, 50, 100, 250, 1000, 5000)
+"""Few first, so that a run that is stopped has most of the figure."""
+
+FIELDS = ("atomic_numbers", "positions", "cell")
+
+MEASURES = {
+    "match_rate": "match rate (stol 0.5)",
+    "rmse": "RMSE of the matches",
+    "tight_match_rate": "match rate (stol 0.1)",
+    "registry_accuracy": "registry accuracy",
+    "bilayer_rate": "bilayers, from nothing asked",
+}
+
+
+def held_out_structures(trained: Trained, count: int, seed: int) -> tuple[CrystalBatch, bool]:
+    """`count` random structures of the test part, and whether they are known to be held out."""
+    settings = trained.facts["config"]["data"]
+    where = {"path": settings["path"] or None, "max_atoms": settings["max_atoms"]}
+    data = load_source(settings["source"], **where)
+    try:
+        used = load_source(settings["source"], properties=tuple(settings["scalars"]), **where)
+        is_held_out = used.content_hash() == trained.facts["data_hash"]
+    except DataError:  # trained on a label that the data no longer have
+        is_held_out = False
+    test = split_dataset(data, settings["split_seed"], by=settings["split"])["test"]
+    chosen = data.select(np.sort(np.random.default_rng(seed).permutation(test)[:count]))
+    return CrystalBatch(chosen.atomic_numbers.astype(np.int32), chosen.positions, chosen.cell), is_held_out
+
+
+def run_generate(given: argparse.Namespace) -> None:
+    """The part for the accelerator: one file of arrays for each sampler and number of calls."""
+    trained, folder = load_trained(given.checkpoint), Path(given.out)
+    if trained.model.config.periodicity != SLAB:
+        raise SystemExit(f"{given.checkpoint} makes bulk crystals; layers and registry are those of slabs")
+    truth, is_held_out = held_out_structures(trained, given.reconstructions, given.seed)
+    if not is_held_out:
+        print("note: the model was trained on other data: it may have seen the test part", file=sys.stderr)
+    setting = {
+        "checkpoint": "weights that ship" if Path(given.checkpoint) == PRETRAINED else given.checkpoint,
+        "data_hash": trained.facts["data_hash"],
+        "held_out": is_held_out,
+        "grid": given.grid,
+        "seed": given.seed,
+        "reconstructions": len(truth.cell),
+        "samples": given.samples,
+    }
+    jobs = [(sampler, calls) for calls in given.calls for sampler in given.samplers]
+    for number, (sampler, calls) in enumerate(jobs, 1):
+        path = folder / f"{sampler}-{calls}.npz"
+        name = f"{sampler}, {calls} calls ({number} of {len(jobs)})"
+        if path.exists():
+            if {key: _read(path)[0][key] for key in setting} != setting:
+                raise SystemExit(f"{path} was made with other settings; choose another --out")
+            print(f"{name}: there already", file=sys.stderr)
+            continue
+        schedule, arrays = trained.schedule(calls, sampler, given.grid), {}
+        with Progress(len(truth.cell), f"{name}, reconstruction", given.quiet) as progress:
+            rebuilt = reconstruct(trained, truth, given.seed, schedule, on_progress=progress.update)
+        with Progress(given.samples, f"{name}, free", given.quiet) as progress:
+            free = generate(
+                trained, make_request(trained), given.samples, given.seed, schedule, on_progress=progress.update
+            )
+        for part, crystals in (("truth", truth), ("reconstruction", rebuilt.crystals), ("free", free.crystals)):
+            arrays |= {f"{part}/{field}": np.asarray(getattr(crystals, field)) for field in FIELDS}
+        record = setting | {
+            "sampler": sampler,
+            "network_calls": schedule.num_calls,
+            "device": jax.devices()[0].device_kind,
+            "jax": jax.__version__,
+            "date": datetime.date.today().isoformat(),
+            "command": shlex.join(["python", "-m", "benchmarks.calls", *sys.argv[1:]]),
+        }
+        _write(path, record, arrays)
+
+
+def _write(path: Path, record: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    text = np.array(json.dumps(record))
+    write_whole(path, lambda file: np.savez_compressed(file, record=text, **arrays))
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    with np.load(path, allow_pickle=False) as stored:
+        record = json.loads(str(stored["record"]))
+        return record, {name: stored[name] for name in stored.files if name != "record"}
+
+
+def score(arrays: dict[str, np.ndarray], workers: int) -> dict[str, float]:
+    """The measures of one file; RMSE is NaN without a match."""
+    from vdw_jax.metrics.layers import find_layers
+    from vdw_jax.metrics.matching import match_pairs
+    from vdw_jax.metrics.stacking import same_registry
+    from vdw_jax.report.samples import to_crystals
+
+    def crystals(part: str):
+        return to_crystals(CrystalBatch(*(arrays[f"{part}/{field}"] for field in FIELDS)), SLAB)
+
+    def slab(crystal):
+        return crystal.atomic_numbers, crystal.positions, crystal.cell
+
+    def is_bilayer(crystal) -> bool:
+        try:
+            return find_layers(*slab(crystal)).is_bilayer
+        except ValueError:  # not finite, or a cell that spans nothing
+            return False
+
+    truths, rebuilt = crystals("truth"), crystals("reconstruction")
+    found = match_pairs(
+        [truth.to_pymatgen() for truth in truths],
+        [crystal.to_pymatgen() if crystal.is_finite else None for crystal in rebuilt],
+        workers=workers,
+    )
+    registry = [same_registry(slab(truth), slab(other)) for truth, other in zip(truths, rebuilt, strict=True)]
+    return {
+        "match_rate": found.match_rate,
+        "rmse": found.rmse,
+        "tight_match_rate": found.tight_match_rate,
+        "registry_accuracy": float(np.mean(registry)),
+        "bilayer_rate": float(np.mean([is_bilayer(crystal) for crystal in crystals("free")])),
+    }
+
+
+def page(records: list[dict[str, Any]], figure: str) -> str:
+    """Markdown: table, figure, and how they came about; of scored records."""
+    lines = ["# Quality against network calls", "", f"![quality against calls]({figure})", ""]
+    lines += ["| sampler | calls | " + " | ".join(MEASURES.values()) + " |", "|---|" + "---|" * (len(MEASURES) + 1)]
+    for record in records:
+        values = [f"{record[key]:.4f}" if key == "rmse" else f"{100 * record[key]:.2f} %" for key in MEASURES]
+        lines.append(f"| {record['sampler']} | {record['network_calls']} | " + " | ".join(values) + " |")
+    first = records[0]
+    seen = "" if first["held_out"] else " The model was trained on other data: it may have seen the test part."
+    lines += [
+        "",
+        f"{first['reconstructions']} structures of the test part reconstructed, {first['samples']} from nothing asked; "
+        f"{first['checkpoint']}, {first['grid']} noise levels, seed {first['seed']}.{seen}",
+        "",
+        "Device: " + ", ".join(sorted({record["device"] for record in records}))
+        + "; jax " + ", ".join(sorted({record["jax"] for record in records}))
+        + "; date " + ", ".join(sorted({record["date"] for record in records})) + ".",
+        "", "```", *sorted({record["command"] for record in records}), "```", "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def draw(records: list[dict[str, Any]], path: Path) -> None:
+    """One panel a measure, one line a sampler."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    calls = sorted({record["network_calls"] for record in records})
+    shown = [key for key in MEASURES if key != "tight_match_rate"]
+    figure, axes = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained", sharex=True)
+    for axis, key in zip(axes.flat, shown, strict=True):
+        for sampler in SAMPLERS:
+            own = [record for record in records if record["sampler"] == sampler]
+            factor = 1 if key == "rmse" else 100
+            axis.plot(
+                [record["network_calls"] for record in own], [factor * record[key] for record in own], "o-",
+                markersize=4, linewidth=1.4, label=sampler.replace("_", " "),
+            )  # fmt: skip
+        axis.set(xscale="log", ylabel=MEASURES[key] + ("" if key == "rmse" else " (%)"))
+        axis.set_ylim(*((0, None) if key == "rmse" else (-3, 103)))
+        axis.set_xticks(calls, [f"{number:,}" for number in calls], minor=False)
+        axis.set_xticks([], minor=True)
+        axis.grid(alpha=0.3)
+    for axis in axes[1]:
+        axis.set_xlabel("network calls a structure")
+    axes[0, 0].legend(fontsize=8, frameon=False)
+    write_whole(path, lambda file: figure.savefig(file, format="png", dpi=110))
+    plt.close(figure)
+
+
+def run_score(given: argparse.Namespace) -> None:
+    """The part for CPU cores: table and figure."""
+    paths = sorted(Path(given.arrays).glob("*.npz"))
+    if not paths:
+        raise SystemExit(f"{given.arrays} holds no arrays; `generate` writes them")
+    records = []
+    for number, path in enumerate(paths, 1):
+        record, arrays = _read(path)
+        print(f"{path.name} ({number} of {len(paths)})", file=sys.stderr)
+        records.append(record | score(arrays, given.workers))
+    records.sort(key=lambda record: (SAMPLERS.index(record["sampler"]), record["network_calls"]))
+    folder = Path(given.out)
+    draw(records, folder / "calls.png")
+    text = page(records, "calls.png")
+    write_whole(folder / "calls.md", lambda file: file.write(text.encode()))
+    print(text)
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parts = parser.add_subparsers(required=True)
+    first = parts.add_parser("generate", help="on the accelerator: arrays")
+    first.add_argument("--checkpoint", default=str(PRETRAINED))
+    first.add_argument("--out", default="runs/calls", help="folder of the arrays")
+    first.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=SAMPLERS, metavar="NAME")
+    first.add_argument("--calls", nargs="+", type=int, default=CALLS, metavar="N")
+    first.add_argument("--grid", choices=GRIDS, default="geometric", help="noise levels")
+    first.add_argument("--seed", type=int, default=0)
+    first.add_argument("--reconstructions", type=int, default=256)
+    first.add_argument("--samples", type=int, default=256)
+    first.add_argument("--quiet", action="store_true", help="no progress line")
+    first.set_defaults(run=run_generate)
+    second = parts.add_parser("score", help="on CPU cores: table and figure")
+    second.add_argument("arrays", help="folder that `generate` wrote")
+    second.add_argument("--out", default="docs", help="folder of calls.md and calls.png")
+    second.add_argument("--workers", type=int, default=2)
+    second.set_defaults(run=run_score)
+    given = parser.parse_args()
+    given.run(given)
+
+
+if __name__ == "__main__":
+    main()

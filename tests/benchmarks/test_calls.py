@@ -1,0 +1,81 @@
+"""Quality against calls: what is scored, drawn and said, from arrays whose quality is known."""
+
+import argparse
+
+import numpy as np
+import pytest
+
+from benchmarks import calls
+from tests.tiny import write_export
+from vdw_jax.structures.source import load_relaxed
+
+DATA, _ = load_relaxed("j2dh8")
+ROWS = np.array([7, 12_345])
+
+
+def crystals(shift: np.ndarray) -> dict[str, np.ndarray]:
+    """Two bilayers, the atoms of the upper layer moved by `shift`."""
+    positions = DATA.positions[ROWS].copy()
+    positions[positions[..., 2] > 0] += shift
+    return {"atomic_numbers": DATA.atomic_numbers[ROWS], "positions": positions, "cell": DATA.cell[ROWS]}
+
+
+def arrays(rebuilt: np.ndarray, free: np.ndarray) -> dict[str, np.ndarray]:
+    parts = {"truth": np.zeros(3), "reconstruction": rebuilt, "free": free}
+    return {f"{part}/{name}": values for part, shift in parts.items() for name, values in crystals(shift).items()}
+
+
+def record(sampler: str, num_calls: int) -> dict:
+    return {
+        "sampler": sampler, "network_calls": num_calls, "held_out": True, "checkpoint": "runs/x", "grid": "geometric",
+        "seed": 3, "reconstructions": 2, "samples": 2, "device": "a device", "jax": "1.2", "date": "2026-01-01",
+        "command": "python -m benchmarks.calls generate",
+    }  # fmt: skip
+
+
+def test_table_and_figure(tmp_path, capsys):
+    """The truth itself scores full marks; a layer moved aside loses the registry, one moved away the bilayer."""
+    stored = tmp_path / "arrays"
+    calls._write(stored / "heun-20.npz", record("heun", 20), arrays(np.zeros(3), np.zeros(3)))
+    moved = arrays(np.array([1.0, 0.3, 0.0]), np.array([0.0, 0.0, 6.0]))
+    calls._write(stored / "dpm_solver-50.npz", record("dpm_solver", 50), moved)
+    calls.run_score(argparse.Namespace(arrays=str(stored), out=str(tmp_path / "page"), workers=1))
+    text = (tmp_path / "page" / "calls.md").read_text()
+    assert text in capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
+    assert rows[1] == ["heun", "20", "100.00 %", "0.0000", "100.00 %", "100.00 %", "100.00 %"]
+    assert rows[2][:2] == ["dpm_solver", "50"]
+    assert rows[2][-2:] == ["0.00 %", "0.00 %"]
+    for said in ("a device", "jax 1.2", "seed 3", "runs/x", "python -m benchmarks.calls generate"):
+        assert said in text
+    assert (tmp_path / "page" / "calls.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_nothing_to_score(tmp_path):
+    with pytest.raises(SystemExit, match="holds no arrays"):
+        calls.run_score(argparse.Namespace(arrays=str(tmp_path), out=str(tmp_path), workers=1))
+
+
+def test_what_is_there_is_kept_if_made_with_the_same_settings(tmp_path, monkeypatch, capsys):
+    made = []
+
+    def sampled(trained, what, *given, **named):
+        made.append(given[-1].num_calls)
+        return argparse.Namespace(crystals=argparse.Namespace(**crystals(np.zeros(3))))
+
+    monkeypatch.setattr(calls, "reconstruct", sampled)
+    monkeypatch.setattr(calls, "generate", sampled)
+    given = argparse.Namespace(
+        checkpoint=str(write_export(tmp_path / "export")), out=str(tmp_path / "out"), samplers=["heun", "dpm_solver"],
+        calls=[3], grid="karras", seed=0, reconstructions=2, samples=2, quiet=True,
+    )  # fmt: skip
+    calls.run_generate(given)
+    given.calls = [3, 4]
+    calls.run_generate(given)
+    assert made == [3] * 4 + [4] * 4
+    assert capsys.readouterr().err.count("there already") == 2
+    names = {f"{sampler}-{n}.npz" for sampler in given.samplers for n in (3, 4)}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names
+    given.seed = 1
+    with pytest.raises(SystemExit, match="heun-3.npz was made with other settings"):
+        calls.run_generate(given)
