@@ -189,7 +189,8 @@ def _within(
     images = np.array(list(itertools.product(*(range(-n, n + 1) for n in reach))))
     vectors = ((fractional[None] + images[:, None]) @ cell).reshape(-1, 3)
     squared = (vectors**2).sum(1)
-    near = np.flatnonzero((squared <= cutoff**2) & (squared > 0))
+    squared[len(images) // 2 * len(numbers) + site] = np.inf  # the atom itself, in the image that is none
+    near = np.flatnonzero(squared <= cutoff**2)
     if len(near) and squared[near].min() < 1e-6:
         raise FingerprintError("two atoms coincide")
     near = near[np.argsort(squared[near], kind="stable")]
@@ -199,8 +200,8 @@ def _within(
 def _faces(vectors: NDArray) -> tuple[NDArray, NDArray, NDArray] | None:
     """Faces of the cell around the origin, or None where it is open.
 
-    The planes halfway to the neighbours, x . d = d . d / 2, are the points 2 d / d . d in the dual; facets of their hull
-    are the vertices of the cell.
+    The planes halfway to the neighbours, x . d = d . d / 2, are the points 2 d / d . d in the dual; facets of their
+    hull are the vertices of the cell.
     """
     if len(vectors) < 4:
         return None

@@ -9,6 +9,7 @@ whose atoms sit on the three high-symmetry sites, the sites themselves give a la
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,25 +62,42 @@ def registry_displacement(a: Slab, b: Slab) -> float | None:
       Angstrom, on a's lattice; None where the species along z differ, the cells do not resemble each
       other, or a value is not finite.
     """
+    found = [lengths.max(-1).min() for lengths in _overlays(a, b)]
+    return float(min(found)) if found else None
+
+
+def registry_rms(a: Slab, b: Slab) -> float | None:
+    """Root mean square of the in-plane displacements between two slabs laid on each other as well as can be.
+
+    With the heights' part it bounds from below what a match of the two structures can have.
+
+    Args: as in `same_registry`.
+
+    Returns:
+      as in `registry_displacement`.
+    """
+    found = [np.sqrt((lengths**2).mean(-1)).min() for lengths in _overlays(a, b)]
+    return float(min(found)) if found else None
+
+
+def _overlays(a: Slab, b: Slab) -> Iterator[NDArray]:
+    """In-plane displacements [translations, n], Angstrom, for each way of laying b on a that keeps the species."""
     prepared_a, prepared_b = _in_plane(a), _in_plane(b)
     if prepared_a is None or prepared_b is None or len(prepared_a[1]) != len(prepared_b[1]):
-        return None
+        return
     plane_a, fractional_a = prepared_a
     plane_b, fractional_b = prepared_b
     groups_a = height_groups(a[0], a[1])
     slots_a = _slots(np.asarray(a[0]), groups_a)
     groups_b = height_groups(b[0], b[1])
     changes = _similar_bases(plane_a, plane_b)
-    best = None
     for groups in (groups_b, groups_b[::-1]):
         slots_b = _slots(np.asarray(b[0]), groups)
         if [key for key, _ in slots_a] != [key for key, _ in slots_b]:
             continue
         for change in changes:
             turned = fractional_b @ np.linalg.inv(change)
-            displacement = _best_translation(plane_a, fractional_a, turned, slots_a, slots_b)
-            best = displacement if best is None else min(best, displacement)
-    return best
+            yield from _translations(plane_a, fractional_a, turned, slots_a, slots_b)
 
 
 def _in_plane(slab: Slab) -> tuple[NDArray, NDArray] | None:
@@ -136,10 +154,10 @@ def _slots(numbers: NDArray, groups: list[list[int]]) -> Slots:
     return [((*key, len(atoms)), atoms) for key, atoms in slots.items()]
 
 
-def _best_translation(
+def _translations(
     plane: NDArray, first: NDArray, second: NDArray, slots_a: Slots, slots_b: Slots
-) -> float:
-    """Smallest over the translations of the largest displacement, Angstrom; positions fractional [n, 2]."""
+) -> Iterator[NDArray]:
+    """Displacements [translations, n], Angstrom, as laid on one atom and as refined; positions fractional [n, 2]."""
     starts, orders = [], []
     for (_, atoms_a), (_, atoms_b) in zip(slots_a, slots_b, strict=True):
         for atom_b in atoms_b:
@@ -147,12 +165,11 @@ def _best_translation(
             starts.append(start)
             orders.append(_paired(plane, first, second + start, slots_a, slots_b))
     targets = first[[atom for _, atoms in slots_a for atom in atoms]]
-    moved, shifts, best = second[np.array(orders)], np.array(starts), np.inf
+    moved, shifts = second[np.array(orders)], np.array(starts)
     for _ in range(2):  # as laid on one atom, then moved by the mean of what is left
         residual = _nearest(plane, targets - moved - shifts[:, None])
-        best = min(best, float(np.linalg.norm(residual @ plane, axis=-1).max(-1).min()))
+        yield np.linalg.norm(residual @ plane, axis=-1)
         shifts = shifts + residual.mean(1)
-    return best
 
 
 def _paired(plane: NDArray, first: NDArray, second: NDArray, slots_a: Slots, slots_b: Slots) -> list[int]:
