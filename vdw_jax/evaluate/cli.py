@@ -52,6 +52,8 @@ def parser() -> argparse.ArgumentParser:
                                  help="with --structures: the true ones, by id or else in the same order")  # fmt: skip
         if part in ("generation", "all"):
             command.add_argument("--samples", type=int, default=9600, metavar="N")
+            command.add_argument("--references", type=int, metavar="N",
+                                 help="structures of the test part to compare with; all by default")  # fmt: skip
         if part in ("conditional", "all"):
             names = ["--each"] if part == "all" else ["--samples", "--each"]
             command.add_argument(*names, dest="each", type=int, default=20, metavar="N", help="candidates a wish")
@@ -103,7 +105,7 @@ def main() -> None:
 
 
 def _check(given: argparse.Namespace) -> None:
-    for name in ("samples", "reconstructions", "each", "workers"):
+    for name in ("samples", "references", "reconstructions", "each", "workers"):
         value = getattr(given, name, None)
         if value is not None and value < 1:
             raise UsageError(f"--{name} is at least 1, not {value}")
@@ -172,7 +174,8 @@ def _score(given: argparse.Namespace, part: str) -> None:
     from vdw_jax.evaluate.summary import write_scores
 
     started = time.monotonic()
-    settings = scoring.Settings(given.workers, given.seed, not given.quiet, given.cache)
+    references = getattr(given, "references", None)
+    settings = scoring.Settings(given.workers, given.seed, not given.quiet, references, given.cache)
     samples, reference = _read(given, part)
     if part == "reconstruction":
         scored = scoring.score_reconstruction(samples, settings)

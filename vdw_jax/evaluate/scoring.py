@@ -69,8 +69,9 @@ class Settings:
     """How to score."""
 
     workers: int = 1
-    seed: int = 0  # of the bootstrap and of the draw of valid samples
+    seed: int = 0  # of the bootstrap and of every draw
     progress: bool = True
+    references: int | None = None  # structures of the test part to cover, drawn at random; all by default
     cache: Path | None = None  # where fingerprints of the reference are kept; the user's cache by default
 
 
@@ -114,8 +115,11 @@ def score_generation(samples: Samples, reference: Reference, family: str, settin
         family: "all", or one whose rows alone count.
         settings: how.
     """
-    truth = reference.data.select(reference.rows("test", family))
-    sizes = set(truth.num_atoms.tolist())
+    known_rows = reference.rows("test", family)
+    if settings.references is not None:
+        known_rows = np.sort(np.random.default_rng(settings.seed).permutation(known_rows)[: settings.references])
+    truth = reference.data.select(known_rows)
+    sizes = set(reference.data.num_atoms[reference.rows("test", family)].tolist())
     crystals = [c for c in samples.crystals if family == "all" or len(c.atomic_numbers) in sizes]
     if not crystals:
         raise ValueError(f"none of {len(samples.crystals)} samples has the size of family {family!r}")
@@ -138,10 +142,12 @@ def score_generation(samples: Samples, reference: Reference, family: str, settin
     valid = [row for row in rows if row["valid"]]
     chosen = np.random.default_rng(settings.seed).permutation(len(valid))[:DISTRIBUTION_SAMPLES]
     known = from_dataset(truth)
-    densities = [density_g_cm3(crystal.atomic_numbers, crystal.cell) for crystal in known]
-    elements = [float(num_elements(crystal.atomic_numbers)) for crystal in known]
-    for name, column, real in (("wdist_density", "density_g_cm3", densities), ("wdist_num_elems", "elements", elements)):
-        measures[name] = _distance([valid[place][column] for place in chosen], real, settings)
+    real = {
+        "density_g_cm3": [density_g_cm3(crystal.atomic_numbers, crystal.cell) for crystal in known],
+        "elements": [float(num_elements(crystal.atomic_numbers)) for crystal in known],
+    }
+    for name, column in (("wdist_density", "density_g_cm3"), ("wdist_num_elems", "elements")):
+        measures[name] = _distance([valid[place][column] for place in chosen], real[column], settings)
     notes = {
         "samples": len(rows), "samples_of_other_size": len(samples.crystals) - len(crystals),
         "distribution_samples": len(chosen), "reference_structures": len(truth), "family": family,

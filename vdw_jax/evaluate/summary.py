@@ -27,6 +27,7 @@ _TITLES = {
     "generation": "From nothing asked",
     "conditional": "As asked for",
 }
+_ENDS = ("", "_low", "_high")
 
 
 class SummaryError(ValueError):
@@ -53,12 +54,17 @@ def write_scores(directory: Path, part: str, scored: Scored, record: Mapping[str
     write_text_atomically(directory / f"{part}.csv", table.to_csv(index=False, lineterminator="\n"))
     write_whole(directory / f"{part}.parquet", lambda file: table.to_parquet(file, index=False))
     path = directory / SUMMARY
-    records = read_summary(path)["records"] if path.exists() else {}
-    flat = flat_measures(scored.measures)
-    records[part] = {**record, **scored.notes, "measures": flat}
-    joined: dict[str, Any] = {}
-    for name in _TITLES:
-        joined |= records.get(name, {}).get("measures", {})
+    known: dict[str, Any] = read_summary(path) if path.exists() else {"records": {}}
+    records = known["records"]
+    for name in records.get(part, {}).get("measures", []):
+        for end in _ENDS:
+            del known[name + end]
+    known |= flat_measures(scored.measures)
+    records[part] = {**record, **scored.notes, "measures": list(scored.measures)}
+    joined = {
+        name + end: known[name + end]
+        for part in _TITLES for name in records.get(part, {}).get("measures", []) for end in _ENDS
+    }  # fmt: skip
     write_text_atomically(path, json.dumps(joined | {"records": records}, indent=2, allow_nan=False) + "\n")
     return path
 
@@ -67,8 +73,8 @@ def flat_measures(measures: Mapping[str, Measure]) -> dict[str, float | None]:
     """`match_rate`, `match_rate_low`, `match_rate_high` and so on; None for what could not be measured."""
     flat: dict[str, float | None] = {}
     for name, values in measures.items():
-        for suffix, value in zip(("", "_low", "_high"), values, strict=True):
-            flat[name + suffix] = round(value, 6) if math.isfinite(value) else None
+        for end, value in zip(_ENDS, values, strict=True):
+            flat[name + end] = round(value, 6) if math.isfinite(value) else None
     return flat
 
 
@@ -76,12 +82,16 @@ def read_summary(path: Path) -> dict[str, Any]:
     """A summary as `write_scores` leaves it.
 
     Raises:
-        SummaryError: it cannot be read or has no records.
+        SummaryError: it cannot be read, has no records, or lacks a measure that a record names.
     """
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(summary["records"], dict):
             raise TypeError("records is no object")
+        for record in summary["records"].values():
+            missing = {name + end for name in record["measures"] for end in _ENDS} - summary.keys()
+            if missing:
+                raise KeyError(min(missing))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SummaryError(f"{path}: no summary of an evaluation: {error!r}") from error
     return summary
@@ -94,20 +104,19 @@ def results_page(summaries: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
         for part, title in _TITLES.items():
             record = summary["records"].get(part)
             if record is not None:
-                sections.append(_section(f"{title}, {name}" if name else title, record))
+                sections.append(_section(f"{title}, {name}" if name else title, record, summary))
     return results_markdown({"title": "Results", "sections": sections})
 
 
-def _section(title: str, record: Mapping[str, Any]) -> dict[str, Any]:
-    flat = record["measures"]
-    names = [name for name in flat if not name.endswith(("_low", "_high"))]
+def _section(title: str, record: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:
+    names = record["measures"]
     counts = ("reconstructions", "samples", "reference_structures", "candidates", "wishes")
     sizes = [f"{record[key]} {key.replace('_', ' ')}" for key in counts if key in record]
     return {
         "title": title, "device": record["device"], "seed": record["seed"], "command": record["command"],
         "date": record["date"], "sizes": ", ".join(sizes), "note": _note(record),
-        "measures": {name: flat[name] for name in names},
-        "intervals": {name: (flat[f"{name}_low"], flat[f"{name}_high"]) for name in names},
+        "measures": {name: summary[name] for name in names},
+        "intervals": {name: (summary[f"{name}_low"], summary[f"{name}_high"]) for name in names},
     }  # fmt: skip
 
 

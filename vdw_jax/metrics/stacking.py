@@ -91,12 +91,12 @@ def _overlays(a: Slab, b: Slab) -> Iterator[NDArray]:
     slots_a = _slots(np.asarray(a[0]), groups_a)
     groups_b = height_groups(b[0], b[1])
     changes = _similar_bases(plane_a, plane_b)
+    if len(changes) == 0:
+        return
+    turned = fractional_b @ np.linalg.inv(changes)
     for groups in (groups_b, groups_b[::-1]):
         slots_b = _slots(np.asarray(b[0]), groups)
-        if [key for key, _ in slots_a] != [key for key, _ in slots_b]:
-            continue
-        for change in changes:
-            turned = fractional_b @ np.linalg.inv(change)
+        if [key for key, _ in slots_a] == [key for key, _ in slots_b]:
             yield from _translations(plane_a, fractional_a, turned, slots_a, slots_b)
 
 
@@ -122,27 +122,27 @@ def _in_plane(slab: Slab) -> tuple[NDArray, NDArray] | None:
     return plane, positions[:, :2] @ np.linalg.inv(plane)
 
 
-def _similar_bases(plane_a: NDArray, plane_b: NDArray) -> list[NDArray]:
-    """Integer matrices [2, 2] whose product with b's lattice resembles a's, rotated or mirrored."""
+_UNIMODULAR = np.array([
+    entries for entries in itertools.product((-1, 0, 1), repeat=4)
+    if abs(entries[0] * entries[3] - entries[1] * entries[2]) == 1
+], dtype=float).reshape(-1, 2, 2)  # fmt: skip
+
+
+def _similar_bases(plane_a: NDArray, plane_b: NDArray) -> NDArray:
+    """Integer matrices [m, 2, 2] whose product with b's lattice resembles a's, rotated or mirrored."""
     lengths_a, angle_a = _shape(plane_a)
-    changes = []
-    for entries in itertools.product((-1, 0, 1), repeat=4):
-        change = np.array(entries).reshape(2, 2)
-        if abs(change[0, 0] * change[1, 1] - change[0, 1] * change[1, 0]) != 1:
-            continue
-        lengths_b, angle_b = _shape(change @ plane_b)
-        stretch = np.abs(np.log(lengths_b / lengths_a)).max()
-        if stretch <= np.log(MAX_LENGTH_RATIO) and abs(angle_b - angle_a) <= MAX_ANGLE_DIFFERENCE_DEGREES:
-            changes.append(change)
-    return changes
+    lengths_b, angles_b = _shape(_UNIMODULAR @ plane_b)
+    stretch = np.abs(np.log(lengths_b / lengths_a)).max(-1)
+    alike = (stretch <= np.log(MAX_LENGTH_RATIO)) & (np.abs(angles_b - angle_a) <= MAX_ANGLE_DIFFERENCE_DEGREES)
+    return _UNIMODULAR[alike]
 
 
-def _shape(plane: NDArray) -> tuple[NDArray, float]:
-    """Lengths [2] of the lattice vectors at unit area, and the angle between them in degrees."""
-    lengths = np.linalg.norm(plane, axis=1)
-    cosine = float(plane[0] @ plane[1] / lengths.prod())
-    angle = float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
-    return lengths / np.sqrt(abs(np.linalg.det(plane))), angle
+def _shape(plane: NDArray) -> tuple[NDArray, NDArray]:
+    """Lengths [..., 2] of the lattice vectors at unit area, and the angle [...] between them in degrees."""
+    lengths = np.linalg.norm(plane, axis=-1)
+    cosine = (plane[..., 0, :] * plane[..., 1, :]).sum(-1) / lengths.prod(-1)
+    angle = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
+    return lengths / np.sqrt(np.abs(np.linalg.det(plane)))[..., None], angle
 
 
 def _slots(numbers: NDArray, groups: list[list[int]]) -> Slots:
@@ -157,19 +157,25 @@ def _slots(numbers: NDArray, groups: list[list[int]]) -> Slots:
 def _translations(
     plane: NDArray, first: NDArray, second: NDArray, slots_a: Slots, slots_b: Slots
 ) -> Iterator[NDArray]:
-    """Displacements [translations, n], Angstrom, as laid on one atom and as refined; positions fractional [n, 2]."""
-    starts, orders = [], []
-    for (_, atoms_a), (_, atoms_b) in zip(slots_a, slots_b, strict=True):
-        for atom_b in atoms_b:
-            start = first[atoms_a[0]] - second[atom_b]
-            starts.append(start)
-            orders.append(_paired(plane, first, second + start, slots_a, slots_b))
-    targets = first[[atom for _, atoms in slots_a for atom in atoms]]
-    moved, shifts = second[np.array(orders)], np.array(starts)
+    """Displacements [bases * translations, n], Angstrom, as laid on one atom and as refined.
+
+    Fractional positions: of a [n, 2], of b in each basis [bases, n, 2].
+    """
+    order_a = [atom for _, atoms in slots_a for atom in atoms]
+    order_b = [atom for _, atoms in slots_b for atom in atoms]
+    onto = [atoms[0] for _, atoms in slots_a for _ in atoms]
+    starts = first[onto] - second[:, order_b]  # [bases, translations, 2]
+    if len(slots_a) == len(order_a):  # nothing to choose
+        moved = np.broadcast_to(second[:, None, order_b], (*starts.shape[:2], len(order_b), 2))
+    else:
+        moved = np.array([
+            [own[_paired(plane, first, own + start, slots_a, slots_b)] for start in shifts]
+            for own, shifts in zip(second, starts, strict=True)
+        ])  # fmt: skip
     for _ in range(2):  # as laid on one atom, then moved by the mean of what is left
-        residual = _nearest(plane, targets - moved - shifts[:, None])
-        yield np.linalg.norm(residual @ plane, axis=-1)
-        shifts = shifts + residual.mean(1)
+        residual = _nearest(plane, first[order_a] - moved - starts[:, :, None])
+        yield np.linalg.norm(residual @ plane, axis=-1).reshape(-1, len(order_a))
+        starts = starts + residual.mean(2)
 
 
 def _paired(plane: NDArray, first: NDArray, second: NDArray, slots_a: Slots, slots_b: Slots) -> list[int]:
