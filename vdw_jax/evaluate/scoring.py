@@ -168,7 +168,7 @@ def score_conditional(samples: Samples, settings: Settings, energy_model: Energy
     Raises:
         ValueError: nothing was asked of the samples, or the model does not give an energy for each.
     """
-    if len(samples.asked) != len(samples.crystals):
+    if len(samples.asked) != len(samples.crystals) or not samples.asked:
         raise ValueError("conditional scoring needs what was asked of each structure")
     rows = _described(samples.crystals, settings)
     source, energies = "", None
@@ -193,8 +193,9 @@ def score_conditional(samples: Samples, settings: Settings, energy_model: Energy
         some = [row for row in merged if row["asked"] == kind]
         if some:
             measures[name] = _mean(some, column, settings)
-    for name, column in (("struct_valid", "structure_valid"), ("comp_valid", "composition_valid"),
-                         ("bilayer_rate", "bilayer")):  # fmt: skip
+    columns = {"struct_valid": "structure_valid", "comp_valid": "composition_valid"}
+    columns |= {"bilayer_rate": "bilayer"} if samples.crystals[0].is_slab else {}
+    for name, column in columns.items():
         measures[f"conditional_{name}"] = _mean(merged, column, settings)
     notes = {"candidates": len(merged), "energy_model": source or "none",
              "wishes": len({(a["kind"], a["formula"], a["energy_ev"]) for a in samples.asked})}  # fmt: skip
