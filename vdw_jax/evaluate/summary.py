@@ -127,8 +127,11 @@ def _note(record: Mapping[str, Any]) -> str:
     if record.get("network_calls"):
         seconds = f"{record['generate_seconds']:.0f} s with compilation"
         parts.append(f"{record['network_calls']} network calls a structure, {seconds}.")
-    data = record["data"]
-    parts.append(f"Data {data['source']}, split by {data['split']}, hash {record['data_hash'][:12]}.")
+    if record.get("structures"):
+        parts.append(f"Structures of {record['structures']}.")
+    if record["data_hash"]:
+        data = record["data"]
+        parts.append(f"Data {data['source']}, split by {data['split']}, hash {record['data_hash'][:12]}.")
     if record.get("data_problem"):
         parts.append(f"Not the data that the model was trained on: {record['data_problem']}.")
     if "energy_model" in record:
