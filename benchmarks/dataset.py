@@ -7,15 +7,12 @@
 from __future__ import annotations
 
 import argparse
-from collections import defaultdict
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from vdw_jax.metrics.matching import TIGHT_STOL, Tolerances
+from vdw_jax.metrics.matching import TIGHT_STOL
+from vdw_jax.metrics.novelty import first_matches
 from vdw_jax.structures.dataset import CrystalDataset
 from vdw_jax.structures.elements import LATTICE_CONSTANT_ANGSTROM, SYMBOLS
 from vdw_jax.structures.label import LABEL
@@ -27,34 +24,6 @@ FAMILIES = ("j2dh8", "iii_vi")
 
 STACKINGS = tuple((registry, rotation) for rotation in (0, 60) for registry in (0, 1, 2))
 
-SLACK = 1.1
-"""On the bound by heights: pymatgen measures on the mean of two lattices."""
-
-
-def close_in_height(data: CrystalDataset, row: int, others: np.ndarray, stol: float) -> np.ndarray:
-    """Which of `others`, of the same composition, could match `row` at `stol` by their heights alone.
-
-    A match moves no atom by less than its height changes, and a lattice within the matcher's tolerances keeps c up to
-    in-plane vectors, so that fractional heights stay comparable: the root mean square of their differences, at the
-    best shift, either way up, is a lower bound of the RMSE.
-    """
-    numbers, num_atoms = data.atomic_numbers[row], data.num_atoms[row]
-    length = data.cell[:, 2, 2]
-    volume = np.abs(np.linalg.det(data.cell.astype(float)))
-
-    def profile(rows: np.ndarray, sign: float) -> np.ndarray:
-        z = sign * data.positions[rows, :, 2] / length[rows, None]
-        order = np.lexsort((z, data.atomic_numbers[rows]), axis=-1)[:, -num_atoms:]
-        found = np.take_along_axis(z, order, 1)
-        return found - found.mean(1, keepdims=True)
-
-    assert (np.sort(data.atomic_numbers[others], 1) == np.sort(numbers)).all()
-    own = profile(np.array([row]), 1.0)
-    apart = np.minimum(*(np.sqrt(((profile(others, s) - own) ** 2).mean(1)) for s in (1.0, -1.0)))
-    unit = np.cbrt(np.maximum(volume[others], volume[row]) / num_atoms)
-    return apart * np.minimum(length[others], length[row]) <= SLACK * stol * unit
-
-
 def leaks(data: CrystalDataset, by: str, stol: float, limit: int | None, workers: int) -> list[tuple[str, str, float]]:
     """Test structures that match a training structure: both ids and the RMSE of the first match.
 
@@ -62,40 +31,14 @@ def leaks(data: CrystalDataset, by: str, stol: float, limit: int | None, workers
         limit: test structures looked at, drawn with seed 0; None for all.
     """
     split = split_dataset(data, 0, by=by)
-    by_composition: dict[bytes, list[int]] = defaultdict(list)
-    for row in split["train"]:
-        by_composition[np.sort(data.atomic_numbers[row]).tobytes()].append(row)
     test = split["test"]
     if limit is not None:
         test = np.sort(np.random.RandomState(0).permutation(test)[:limit])
-    tasks = []
-    for row in test:
-        others = np.array(by_composition[np.sort(data.atomic_numbers[row]).tobytes()], int)
-        near = others[close_in_height(data, row, others, stol)] if len(others) else others
-        if len(near):
-            tasks.append((row, near))
-    print(f"{len(test)} test structures, {sum(len(near) for _, near in tasks)} pairs close enough in height to compare")
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start, initargs=(data, stol)) as pool:
-        found = list(tqdm(pool.map(_first_match, tasks, chunksize=8), total=len(tasks), desc=f"by {by}"))
-    return [match for match in found if match is not None]
-
-
-_worker: dict = {}
-
-
-def _start(data: CrystalDataset, stol: float) -> None:
-    _worker.update(data=data, matcher=Tolerances(stol=stol).matcher())
-
-
-def _first_match(task: tuple[int, np.ndarray]) -> tuple[str, str, float] | None:
-    data, matcher = _worker["data"], _worker["matcher"]
-    row, others = task
-    own = data.to_pymatgen(row)
-    for other in others:
-        distance = matcher.get_rms_dist(own, data.to_pymatgen(other))
-        if distance is not None:
-            return str(data.ids[row]), str(data.ids[other]), float(distance[0])
-    return None
+    found = first_matches(data, test, split["train"], stol=stol, workers=workers)
+    return [
+        (str(data.ids[row]), str(data.ids[match[0]]), match[1])
+        for row, match in zip(test, found, strict=True) if match is not None
+    ]  # fmt: skip
 
 
 def run_leak(given: argparse.Namespace) -> None:

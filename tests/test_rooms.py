@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "report": GROUND
     | {"structures", "graphs", "equivariant", "diffusion", "model", "training", "metrics", "design", "pretrained"},
     "pretrained": GROUND | {"structures", "graphs", "equivariant", "diffusion", "model", "training"},
+    "evaluate": GROUND | {"structures", "diffusion", "training", "design", "metrics", "report"},
 }
 """What each room may import besides itself, low rooms first."""
 

@@ -28,6 +28,15 @@ def test_counts_of_a_formula_hold_exactly(found):
     assert np.isfinite(found.crystals.positions).all()
 
 
+def test_free_counts_are_chosen_by_the_model(trained, found):
+    request = make_request(trained, "GaInSSe2", hold_counts=False)
+    conditions = module._as_conditions(request)
+    assert conditions.composition_mask.all()
+    free = generate(trained, request, 4, 0, chunk=2).crystals
+    assert set((free.atomic_numbers > 0).sum(1).tolist()) <= set(trained.atom_counts)
+    assert np.abs(free.positions - found.crystals.positions[:4]).max() > 0.1
+
+
 def test_candidates_differ_and_do_not_depend_on_what_runs_beside_them(trained, found):
     again = generate(trained, make_request(trained, "GaInSSe2"), 3, 0, chunk=3)
     np.testing.assert_array_equal(again.crystals.atomic_numbers, found.crystals.atomic_numbers[:3])

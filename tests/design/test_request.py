@@ -15,6 +15,13 @@ def test_smallest_fitting_number_of_formula_units(trained):
     assert request.notes == ()
 
 
+def test_a_formula_whose_counts_are_free_is_a_condition_alone(trained):
+    request = make_request(trained, "GaInSSe2", hold_counts=False)
+    assert not request.slots.any()
+    assert request.composition[34 - 1] == pytest.approx(0.4)
+    assert request.asked == {"formula": "GaInSSe2"}
+
+
 def test_nothing_asked(trained):
     request = make_request(trained)
     assert not request.slots.any()

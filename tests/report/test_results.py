@@ -12,7 +12,7 @@ SECTION = {
     "seed": 7,
     "command": "python evaluate.py --seed 7",
     "date": "2025-01-01",
-    "measures": {"match_rate": 0.5, "rmse": 0.03, "structure_validity": 1.0, "steps": None},
+    "measures": {"match_rate": 0.5, "rmse": 0.03, "struct_valid": 1.0, "steps": None},
 }
 
 
@@ -35,6 +35,12 @@ def test_a_figure_says_what_it_is_of():
     assert "| GaInSSe2: bilayers (two layers, gap 2.5 to 4.5 A) | 25.00 % | - | - |" in page
     assert "| different formulas | 12 | - | - |" in page
     assert "| made up: thing | 0.5000 | - | - |" in page
+
+
+def test_intervals_stand_in_brackets():
+    page = results_markdown(SECTION | {"intervals": {"match_rate": (0.4, 0.6), "rmse": (None, None)}})
+    assert "| match rate (stol 0.5) | 50.00 % (40.00 % to 60.00 %) | 25.35 % | - |" in page
+    assert "| RMSE of the matches | 0.0300 | " in page
 
 
 def test_a_section_may_stand_alone():

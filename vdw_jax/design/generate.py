@@ -78,7 +78,7 @@ def generate(
       on_progress: called with the number of finished candidates.
     """
     model, key = trained.model, jax.random.key(seed)
-    screened = bool(request.scalar_mask.any() or request.slots.any())
+    screened = bool(request.scalar_mask.any() or request.composition.any())
     asked = _as_conditions(request), jnp.asarray(request.slots)
 
     def propose_chunk(ids):
@@ -145,7 +145,7 @@ def _as_conditions(request: Request) -> Conditions:
         scalars=jnp.asarray(request.scalars)[None],
         scalar_mask=jnp.asarray(request.scalar_mask)[None],
         composition=jnp.asarray(request.composition)[None],
-        composition_mask=jnp.asarray(request.slots.any())[None],
+        composition_mask=jnp.asarray(request.composition.any())[None],
     )
 
 
@@ -170,7 +170,7 @@ def propose(
 
     Args:
       conditions: a batch of one, the same for all candidates.
-      slots: [N] atomic numbers that are asked for, all 0 if none are.
+      slots: [N] atomic numbers to place, all 0 if the model is to choose them.
       ids: [B] numbers of the candidates.
     """
     params = {"params": weights["model"]}
@@ -235,6 +235,7 @@ def _mismatch(model: CDVAE, params, latents: jax.Array, conditions: Conditions, 
     heads: Any = model.apply(params, fused, method="heads")
     shares = jnp.abs(jax.nn.softmax(heads.composition) - conditions.composition).sum(-1)
     size = -jax.nn.log_softmax(heads.num_atoms)[:, jnp.sum(slots > 0)]
+    size = jnp.where(jnp.any(slots > 0), size, 0.0)
     return error + jnp.where(conditions.composition_mask, shares + size, 0.0)
 
 

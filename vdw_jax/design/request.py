@@ -25,7 +25,7 @@ class Request:
     scalars: np.ndarray  # [S] float32, in the unit of each label
     scalar_mask: np.ndarray  # [S] bool
     composition: np.ndarray  # [E] float32, atomic fractions
-    slots: np.ndarray  # [N] int32, the atomic numbers that the cell has to hold, all 0 if no formula is asked for
+    slots: np.ndarray  # [N] int32, the atomic numbers that the cell has to hold, all 0 if the model is to choose them
     formula: str | None = None  # as it was asked for
     notes: tuple[str, ...] = ()  # what of it lies outside the training data
 
@@ -36,7 +36,11 @@ class Request:
 
 
 def make_request(
-    trained: Trained, formula: str | None = None, scalars: Mapping[str, float] | None = None
+    trained: Trained,
+    formula: str | None = None,
+    scalars: Mapping[str, float] | None = None,
+    *,
+    hold_counts: bool = True,
 ) -> Request:
     """Checks a wish and turns it into arrays.
 
@@ -46,6 +50,8 @@ def make_request(
     Args:
       formula: such as "GaInSSe2"; None for any.
       scalars: wanted values by name, each a condition that the model was trained with.
+      hold_counts: place exactly the atoms of the formula; otherwise it is only a condition, and the model chooses how
+        many atoms of each element there are.
     Raises:
       RequestError: a formula that cannot be read or is too large, an unknown condition, a value that is no number.
     """
@@ -72,7 +78,8 @@ def make_request(
             raise RequestError(str(error)) from None
         size = sum(counts.values())
         filled = np.repeat(list(counts), [count * units for count in counts.values()])
-        slots[: len(filled)] = filled
+        if hold_counts:
+            slots[: len(filled)] = filled
         for number, count in counts.items():
             composition[number - 1] = count / size
         notes += _outside(trained, formula, counts, units * size, inside)

@@ -10,21 +10,15 @@ same vacuum, and more vacuum makes every RMSE smaller.
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
-from tqdm import tqdm
 
+from vdw_jax.metrics.parallel import parallel_map
 from vdw_jax.metrics.validity import check_structure
-
-CHUNK = 8
-"""Pairs sent to a worker process at a time."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +108,7 @@ def match_pairs(
       tight_stol: site tolerance of the second, tight match; at most `tolerances.stol`. None leaves it out,
         which takes half the time.
       require_valid: an invalid prediction (`validity.check_structure`) is a miss, as in CDVAE.
-      workers: processes; 1 runs here. More start by spawning, so a script that asks for them
-        needs the usual `if __name__ == "__main__"`.
+      workers: processes, as in `parallel.parallel_map`.
       progress: shows a progress bar on stderr.
 
     Raises:
@@ -125,16 +118,12 @@ def match_pairs(
         raise ValueError(f"{len(truths)} true structures but {len(predictions)} predictions")
     if tight_stol is not None and tight_stol > tolerances.stol:
         raise ValueError(f"tight_stol {tight_stol} is wider than stol {tolerances.stol}")
-    if workers < 1:
-        raise ValueError(f"workers must be at least 1, not {workers}")
     tasks = [
         _Task(index, truth, prediction, tolerances, tight_stol, require_valid)
         for index, (truth, prediction) in enumerate(zip(truths, predictions, strict=True))
     ]
-    with _mapping(min(workers, max(1, len(tasks) // CHUNK))) as mapping:
-        outcomes = tqdm(mapping(tasks), total=len(tasks), desc="matching", disable=not progress)
-        pairs = tuple(outcomes)
-    return MatchResult(pairs, tolerances, tight_stol)
+    pairs = parallel_map(_match, tasks, workers=workers, description="matching", progress=progress)
+    return MatchResult(tuple(pairs), tolerances, tight_stol)
 
 
 @dataclass(frozen=True)
@@ -147,22 +136,7 @@ class _Task:
     require_valid: bool
 
 
-@contextmanager
-def _mapping(workers: int) -> Iterator:
-    """A lazy, ordered map of `_match` over tasks, here or in spawned processes."""
-    if workers == 1:
-        yield lambda tasks: map(_match, tasks)
-        return
-    context = multiprocessing.get_context("spawn")  # forking a process that runs JAX can hang
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-
-        def mapping(tasks: Iterable[_Task]) -> Iterator[PairMatch]:
-            return pool.map(_match, tasks, chunksize=CHUNK)
-
-        yield mapping
-
-
-def _match(task: _Task) -> PairMatch:
+def _match(_: None, task: _Task) -> PairMatch:
     miss = PairMatch(task.index, rmse=None, tight=False, reason="no match")
     if task.prediction is None:
         return replace(miss, reason="missing")

@@ -9,6 +9,7 @@ whose atoms sit on the three high-symmetry sites, the sites themselves give a la
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,25 +62,42 @@ def registry_displacement(a: Slab, b: Slab) -> float | None:
       Angstrom, on a's lattice; None where the species along z differ, the cells do not resemble each
       other, or a value is not finite.
     """
+    found = [lengths.max(-1).min() for lengths in _overlays(a, b)]
+    return float(min(found)) if found else None
+
+
+def registry_rms(a: Slab, b: Slab) -> float | None:
+    """Root mean square of the in-plane displacements between two slabs laid on each other as well as can be.
+
+    With the heights' part it bounds from below what a match of the two structures can have.
+
+    Args: as in `same_registry`.
+
+    Returns:
+      as in `registry_displacement`.
+    """
+    found = [np.sqrt((lengths**2).mean(-1)).min() for lengths in _overlays(a, b)]
+    return float(min(found)) if found else None
+
+
+def _overlays(a: Slab, b: Slab) -> Iterator[NDArray]:
+    """In-plane displacements [translations, n], Angstrom, for each way of laying b on a that keeps the species."""
     prepared_a, prepared_b = _in_plane(a), _in_plane(b)
     if prepared_a is None or prepared_b is None or len(prepared_a[1]) != len(prepared_b[1]):
-        return None
+        return
     plane_a, fractional_a = prepared_a
     plane_b, fractional_b = prepared_b
     groups_a = height_groups(a[0], a[1])
     slots_a = _slots(np.asarray(a[0]), groups_a)
     groups_b = height_groups(b[0], b[1])
     changes = _similar_bases(plane_a, plane_b)
-    best = None
+    if len(changes) == 0:
+        return
+    turned = fractional_b @ np.linalg.inv(changes)
     for groups in (groups_b, groups_b[::-1]):
         slots_b = _slots(np.asarray(b[0]), groups)
-        if [key for key, _ in slots_a] != [key for key, _ in slots_b]:
-            continue
-        for change in changes:
-            turned = fractional_b @ np.linalg.inv(change)
-            displacement = _best_translation(plane_a, fractional_a, turned, slots_a, slots_b)
-            best = displacement if best is None else min(best, displacement)
-    return best
+        if [key for key, _ in slots_a] == [key for key, _ in slots_b]:
+            yield from _translations(plane_a, fractional_a, turned, slots_a, slots_b)
 
 
 def _in_plane(slab: Slab) -> tuple[NDArray, NDArray] | None:
@@ -104,27 +122,27 @@ def _in_plane(slab: Slab) -> tuple[NDArray, NDArray] | None:
     return plane, positions[:, :2] @ np.linalg.inv(plane)
 
 
-def _similar_bases(plane_a: NDArray, plane_b: NDArray) -> list[NDArray]:
-    """Integer matrices [2, 2] whose product with b's lattice resembles a's, rotated or mirrored."""
+_UNIMODULAR = np.array([
+    entries for entries in itertools.product((-1, 0, 1), repeat=4)
+    if abs(entries[0] * entries[3] - entries[1] * entries[2]) == 1
+], dtype=float).reshape(-1, 2, 2)  # fmt: skip
+
+
+def _similar_bases(plane_a: NDArray, plane_b: NDArray) -> NDArray:
+    """Integer matrices [m, 2, 2] whose product with b's lattice resembles a's, rotated or mirrored."""
     lengths_a, angle_a = _shape(plane_a)
-    changes = []
-    for entries in itertools.product((-1, 0, 1), repeat=4):
-        change = np.array(entries).reshape(2, 2)
-        if abs(change[0, 0] * change[1, 1] - change[0, 1] * change[1, 0]) != 1:
-            continue
-        lengths_b, angle_b = _shape(change @ plane_b)
-        stretch = np.abs(np.log(lengths_b / lengths_a)).max()
-        if stretch <= np.log(MAX_LENGTH_RATIO) and abs(angle_b - angle_a) <= MAX_ANGLE_DIFFERENCE_DEGREES:
-            changes.append(change)
-    return changes
+    lengths_b, angles_b = _shape(_UNIMODULAR @ plane_b)
+    stretch = np.abs(np.log(lengths_b / lengths_a)).max(-1)
+    alike = (stretch <= np.log(MAX_LENGTH_RATIO)) & (np.abs(angles_b - angle_a) <= MAX_ANGLE_DIFFERENCE_DEGREES)
+    return _UNIMODULAR[alike]
 
 
-def _shape(plane: NDArray) -> tuple[NDArray, float]:
-    """Lengths [2] of the lattice vectors at unit area, and the angle between them in degrees."""
-    lengths = np.linalg.norm(plane, axis=1)
-    cosine = float(plane[0] @ plane[1] / lengths.prod())
-    angle = float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
-    return lengths / np.sqrt(abs(np.linalg.det(plane))), angle
+def _shape(plane: NDArray) -> tuple[NDArray, NDArray]:
+    """Lengths [..., 2] of the lattice vectors at unit area, and the angle [...] between them in degrees."""
+    lengths = np.linalg.norm(plane, axis=-1)
+    cosine = (plane[..., 0, :] * plane[..., 1, :]).sum(-1) / lengths.prod(-1)
+    angle = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
+    return lengths / np.sqrt(np.abs(np.linalg.det(plane)))[..., None], angle
 
 
 def _slots(numbers: NDArray, groups: list[list[int]]) -> Slots:
@@ -136,23 +154,28 @@ def _slots(numbers: NDArray, groups: list[list[int]]) -> Slots:
     return [((*key, len(atoms)), atoms) for key, atoms in slots.items()]
 
 
-def _best_translation(
+def _translations(
     plane: NDArray, first: NDArray, second: NDArray, slots_a: Slots, slots_b: Slots
-) -> float:
-    """Smallest over the translations of the largest displacement, Angstrom; positions fractional [n, 2]."""
-    starts, orders = [], []
-    for (_, atoms_a), (_, atoms_b) in zip(slots_a, slots_b, strict=True):
-        for atom_b in atoms_b:
-            start = first[atoms_a[0]] - second[atom_b]
-            starts.append(start)
-            orders.append(_paired(plane, first, second + start, slots_a, slots_b))
-    targets = first[[atom for _, atoms in slots_a for atom in atoms]]
-    moved, shifts, best = second[np.array(orders)], np.array(starts), np.inf
+) -> Iterator[NDArray]:
+    """Displacements [bases * translations, n], Angstrom, as laid on one atom and as refined.
+
+    Fractional positions: of a [n, 2], of b in each basis [bases, n, 2].
+    """
+    order_a = [atom for _, atoms in slots_a for atom in atoms]
+    order_b = [atom for _, atoms in slots_b for atom in atoms]
+    onto = [atoms[0] for _, atoms in slots_a for _ in atoms]
+    starts = first[onto] - second[:, order_b]  # [bases, translations, 2]
+    if len(slots_a) == len(order_a):  # nothing to choose
+        moved = np.broadcast_to(second[:, None, order_b], (*starts.shape[:2], len(order_b), 2))
+    else:
+        moved = np.array([
+            [own[_paired(plane, first, own + start, slots_a, slots_b)] for start in shifts]
+            for own, shifts in zip(second, starts, strict=True)
+        ])  # fmt: skip
     for _ in range(2):  # as laid on one atom, then moved by the mean of what is left
-        residual = _nearest(plane, targets - moved - shifts[:, None])
-        best = min(best, float(np.linalg.norm(residual @ plane, axis=-1).max(-1).min()))
-        shifts = shifts + residual.mean(1)
-    return best
+        residual = _nearest(plane, first[order_a] - moved - starts[:, :, None])
+        yield np.linalg.norm(residual @ plane, axis=-1).reshape(-1, len(order_a))
+        starts = starts + residual.mean(2)
 
 
 def _paired(plane: NDArray, first: NDArray, second: NDArray, slots_a: Slots, slots_b: Slots) -> list[int]:

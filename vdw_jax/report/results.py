@@ -27,16 +27,25 @@ MEASURES: Mapping[str, Measure] = {
     "tight_match_rate": Measure("match rate (stol 0.1)", is_share=True, decimals=2),
     "sequence_rate": Measure("right species sequence along c", is_share=True, decimals=2),
     "registry_accuracy": Measure("registry accuracy", chance="16.67 %", is_share=True, decimals=2),
-    "structure_validity": Measure("validity, structure", "100 %", is_share=True, decimals=2),
-    "composition_validity": Measure("validity, composition", "100 %", is_share=True, decimals=2),
-    "coverage_recall": Measure("COV-R", "100 %", is_share=True, decimals=2),
-    "coverage_precision": Measure("COV-P", "87.41 %", is_share=True, decimals=2),
-    "density_distance": Measure("Wasserstein distance, density (g/cm^3)", "0.1067"),
-    "elements_distance": Measure("Wasserstein distance, number of elements", "0.0964"),
+    "struct_valid": Measure("validity, structure", "100 %", is_share=True, decimals=2),
+    "comp_valid": Measure("validity, composition", "100 %", is_share=True, decimals=2),
+    "valid": Measure("validity, both", is_share=True, decimals=2),
+    "cov_recall": Measure("COV-R", "100 %", is_share=True, decimals=2),
+    "cov_precision": Measure("COV-P", "87.41 %", is_share=True, decimals=2),
+    "wdist_density": Measure("Wasserstein distance, density (g/cm^3)", "0.1067"),
+    "wdist_num_elems": Measure("Wasserstein distance, number of elements", "0.0964"),
     "bilayer_rate": Measure("bilayers (two layers, gap 2.5 to 4.5 A)", is_share=True, decimals=2),
-    "distances_share": Measure("all distances above 1.5 A", is_share=True, decimals=2),
-    "asked_energy_error_ev": Measure("asked against predicted energy, mean absolute error (eV)"),
-    "asked_formula_share": Measure("asked formula met", is_share=True, decimals=2),
+    "gap_angstrom": Measure("gap of the bilayers, mean (A)", decimals=3),
+    "novelty": Measure("valid and not in the training part (stol 0.1)", is_share=True, decimals=2),
+    "uniqueness": Measure("valid and unlike any other sample (stol 0.1)", is_share=True, decimals=2),
+    "reconstruction_valid": Measure("validity of the reconstructions, both", is_share=True, decimals=2),
+    "formula_exact": Measure("asked formula met, counts held", is_share=True, decimals=2),
+    "formula_exact_free": Measure("asked formula met, counts free", is_share=True, decimals=2),
+    "energy_mae": Measure("asked against predicted energy, mean absolute error (eV a cell)"),
+    "energy_mae_held": Measure("the same, asked together with a formula"),
+    "conditional_struct_valid": Measure("validity, structure", is_share=True, decimals=2),
+    "conditional_comp_valid": Measure("validity, composition", is_share=True, decimals=2),
+    "conditional_bilayer_rate": Measure("bilayers (two layers, gap 2.5 to 4.5 A)", is_share=True, decimals=2),
 }
 """Known measures by key. Paper: its own data (J2DH-8 as relaxed there). Chance: right elements, the
 stacking picked blindly among the six."""
@@ -49,10 +58,10 @@ def results_markdown(results: Mapping[str, Any]) -> str:
 
     Args:
       results: `{"title": ..., "sections": [section, ...]}`, a section being `{"title", "device", "seed",
-        "command", "date", "measures": {key: number}}` with, if wanted, `"note"` (a paragraph) and
-        `"sizes"` (text: how many structures). A single section may stand alone, without `sections`. Keys of
-        `MEASURES` get their label and the figures to compare with, also behind "what it is of: "; others stand
-        under their own name. Whole numbers are counts.
+        "command", "date", "measures": {key: number}}` with, if wanted, `"note"` (a paragraph), `"sizes"` (text: how
+        many structures) and `"intervals"` (`{key: (low, high)}`). A single section may stand alone, without
+        `sections`. Keys of `MEASURES` get their label and the figures to compare with, also behind "what it is of: ";
+        others stand under their own name. Whole numbers are counts.
         Shares are between 0 and 1; None is shown as not measured.
 
     Returns:
@@ -67,7 +76,8 @@ def results_markdown(results: Mapping[str, Any]) -> str:
     parts = [
         f"# {title}\n",
         "The paper's figures are on its own relaxed cells, which are not public; ours are on the rebuilt "
-        "ones. Chance is what the right elements with a stacking picked blindly score.\n",
+        "ones. Chance is what the right elements with a stacking picked blindly score. In brackets: 95 % "
+        "intervals by the bootstrap.\n",
     ]
     return "\n".join(parts + [_section(section) for section in sections])
 
@@ -85,7 +95,11 @@ def _section(section: Mapping[str, Any]) -> str:
         of_what, _, name = key.rpartition(": ")
         measure = MEASURES.get(name, Measure(name))
         label = f"{of_what}: {measure.label}" if of_what else measure.label
-        cells = (label, _shown(key, measure, value), measure.paper, measure.chance)
+        ends = section.get("intervals", {}).get(key, (None, None))
+        shown = _shown(key, measure, value)
+        if None not in ends:
+            shown += f" ({' to '.join(_shown(key, measure, end) for end in ends)})"
+        cells = (label, shown, measure.paper, measure.chance)
         lines.append("| " + " | ".join(text.replace("|", "\\|") for text in cells) + " |")
     lines += ["", f"Device: {section['device']}. Seed: {section['seed']}. Date: {section['date']}."]
     if section.get("sizes"):

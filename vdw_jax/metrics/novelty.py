@@ -1,0 +1,170 @@
+"""Which structures are new against others, and which are new among themselves.
+
+Two structures are the same where StructureMatcher matches them at the tight site tolerance, which no two relaxed
+stackings do. It takes a fifth of a second a pair, so that of all pairs only those are tried that have the same
+composition and whose heights and registries do not rule a match out.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vdw_jax.metrics.matching import TIGHT_STOL, Tolerances
+from vdw_jax.metrics.parallel import parallel_map
+from vdw_jax.metrics.stacking import registry_rms
+from vdw_jax.structures.dataset import CrystalDataset
+from vdw_jax.types import SLAB
+
+SLACK = 1.1
+"""On the bounds: pymatgen measures on the mean of two lattices."""
+
+
+def height_distances(data: CrystalDataset, row: int, others: NDArray) -> tuple[NDArray, NDArray]:
+    """How far the heights of slabs of one composition keep them apart, and (volume / atoms)^(1/3) of the larger cell.
+
+    A match moves no atom by less than its height changes, and a lattice within the matcher's tolerances keeps c up to
+    in-plane vectors, so that fractional heights stay comparable: the root mean square of their differences, at the
+    best shift, either way up, is a lower bound of the displacement.
+
+    Args:
+        data: slabs.
+        row: one of them.
+        others: rows [m] of the same composition.
+
+    Returns:
+        [m] and [m], Angstrom.
+    """
+    numbers, num_atoms = data.atomic_numbers[row], data.num_atoms[row]
+    length = data.cell[:, 2, 2]
+
+    def profile(rows: NDArray, sign: float) -> NDArray:
+        z = sign * data.positions[rows, :, 2] / length[rows, None]
+        order = np.lexsort((z, data.atomic_numbers[rows]), axis=-1)[:, -num_atoms:]
+        found = np.take_along_axis(z, order, 1)
+        return found - found.mean(1, keepdims=True)
+
+    assert (np.sort(data.atomic_numbers[others], 1) == np.sort(numbers)).all()
+    own = profile(np.array([row]), 1.0)
+    apart = np.minimum(*(np.sqrt(((profile(others, s) - own) ** 2).mean(1)) for s in (1.0, -1.0)))
+    volume = np.abs(np.linalg.det(data.cell[[row, *others]].astype(float)))
+    unit = np.cbrt(np.maximum(volume[1:], volume[0]) / num_atoms)
+    return apart * np.minimum(length[others], length[row]), unit
+
+
+def close_in_height(data: CrystalDataset, row: int, others: NDArray, stol: float) -> NDArray:
+    """Which of `others`, of the same composition, could match `row` at `stol` by their heights alone; [m] bool."""
+    apart, unit = height_distances(data, row, others)
+    return apart <= SLACK * stol * unit
+
+
+def possible_matches(data: CrystalDataset, row: int, others: NDArray, stol: float) -> NDArray:
+    """Those of `others`, of the same composition, that could match `row` at `stol`; the likeliest first.
+
+    Slabs are judged by their heights and, where the species along z agree, by their registries; bulk crystals all
+    could.
+    """
+    if data.periodicity != SLAB or len(others) == 0:
+        return others
+    apart, unit = height_distances(data, row, others)
+    near = np.flatnonzero(apart <= SLACK * stol * unit)
+    bounds = []
+    for place in near:
+        sideways = registry_rms(_slab(data, row), _slab(data, others[place]))
+        bounds.append(float(np.hypot(apart[place], sideways or 0.0)) / unit[place])
+    kept = np.array(bounds) <= SLACK * stol
+    order = np.argsort(np.array(bounds)[kept], kind="stable")
+    return others[near[kept][order]]
+
+
+def _slab(data: CrystalDataset, row: int) -> tuple[NDArray, NDArray, NDArray]:
+    real = data.atomic_numbers[row] > 0
+    return data.atomic_numbers[row][real], data.positions[row][real], data.cell[row]
+
+
+def contents(data: CrystalDataset) -> list[bytes]:
+    """What structures that can match share: the atoms of a slab, the reduced composition of a bulk crystal; [M]."""
+    if data.periodicity == SLAB:
+        return [np.sort(numbers).tobytes() for numbers in data.atomic_numbers]
+    return [data.formula(row).encode() for row in range(len(data))]
+
+
+def first_matches(
+    data: CrystalDataset,
+    rows: Sequence[int] | NDArray,
+    known: Sequence[int] | NDArray,
+    *,
+    stol: float = TIGHT_STOL,
+    workers: int = 1,
+    progress: bool = True,
+) -> list[tuple[int, float] | None]:
+    """For each of `rows` the first of `known` that it matches, and the RMSE (no unit); None for those that are novel.
+
+    Args:
+        data: holds both.
+        rows: those asked about.
+        known: what they may repeat, the training part for instance.
+        stol: site tolerance.
+        workers: processes, as in `parallel.parallel_map`.
+        progress: shows a line on stderr.
+    """
+    keys = contents(data)
+    groups: dict[bytes, list[int]] = defaultdict(list)
+    for row in known:
+        groups[keys[row]].append(int(row))
+    tasks = [(int(row), np.array(groups.get(keys[row], []), int)) for row in rows]
+    shared = data, stol
+    return parallel_map(_first, tasks, shared=shared, workers=workers, description="novelty", progress=progress)
+
+
+def repeats(
+    data: CrystalDataset,
+    rows: Sequence[int] | NDArray,
+    *,
+    stol: float = TIGHT_STOL,
+    workers: int = 1,
+    progress: bool = True,
+) -> list[int | None]:
+    """For each of `rows` the earlier one that it matches, itself no repeat; None for those that are unique.
+
+    Args: as in `first_matches`.
+    """
+    keys = contents(data)
+    groups: dict[bytes, list[int]] = defaultdict(list)
+    for row in rows:
+        groups[keys[row]].append(int(row))
+    tasks = sorted(groups.values(), key=len, reverse=True)
+    found = parallel_map(
+        _repeats, tasks, shared=(data, stol), workers=workers, description="uniqueness", progress=progress
+    )
+    of = {row: earlier for group, answers in zip(tasks, found, strict=True) for row, earlier in
+          zip(group, answers, strict=True)}  # fmt: skip
+    return [of[int(row)] for row in rows]
+
+
+def _first(shared: tuple[CrystalDataset, float], task: tuple[int, NDArray]) -> tuple[int, float] | None:
+    data, stol = shared
+    row, others = task
+    matcher, own = Tolerances(stol=stol).matcher(), data.to_pymatgen(row)
+    for other in possible_matches(data, row, others, stol):
+        try:
+            distance = matcher.get_rms_dist(own, data.to_pymatgen(other))
+        except Exception:  # noqa: BLE001  pymatgen raises many kinds on ugly structures: they match nothing
+            continue
+        if distance is not None:
+            return int(other), float(distance[0])
+    return None
+
+
+def _repeats(shared: tuple[CrystalDataset, float], group: list[int]) -> list[int | None]:
+    found: list[int | None] = []
+    firsts: list[int] = []
+    for row in group:
+        match = _first(shared, (row, np.array(firsts, int)))
+        found.append(None if match is None else match[0])
+        if match is None:
+            firsts.append(row)
+    return found
