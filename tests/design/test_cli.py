@@ -1,6 +1,7 @@
 """sample.py as a person runs it."""
 
 import csv
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,10 @@ from pymatgen.core import Structure
 ROOT = Path(__file__).parents[2]
 
 
-def run(*arguments) -> subprocess.CompletedProcess:
+def run(*arguments, **environment) -> subprocess.CompletedProcess:
+    command = [sys.executable, "sample.py", *map(str, arguments)]
     return subprocess.run(
-        [sys.executable, "sample.py", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False
+        command, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | environment
     )
 
 
@@ -35,10 +37,16 @@ def test_missing_checkpoint(tmp_path):
     assert done.stderr.splitlines() == [line for line in done.stderr.splitlines() if "no trained model at" in line]
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file by its path inside, byte for byte."""
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
 def test_files(export, tmp_path):
     out = tmp_path / "out"
     wish = ["--target_formula=GaInSSe2", "--target_energy=-0.1", "--num_samples=3", f"--checkpoint={export}", "--quiet"]
-    done = run(*wish, "--out", out)
+    compiled = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    done = run(*wish, "--out", out, **compiled)
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader((out / "samples.csv").open()))
     assert [atoms.info["id"] for atoms in ase.io.read(out / "samples.extxyz", ":")] == [row["id"] for row in rows]
@@ -49,3 +57,9 @@ def test_files(export, tmp_path):
         assert float(row["asked_energy_ev"]) == -0.1
         assert row["id"] in done.stdout
     assert run(*wish, "--out", out).returncode == 2  # would overwrite
+
+    again = tmp_path / "again"
+    done = run(f"--request={out / 'request.json'}", "--quiet", "--out", again, **compiled)
+    assert done.returncode == 0 and "note:" not in done.stderr, done.stderr
+    assert contents(again) == contents(out)
+    assert contents(out).keys() >= {"samples.parquet", "report.html", "request.json", f"cif/{rows[0]['id']}.cif"}

@@ -90,6 +90,7 @@ def render_page(
         "style": _asset("page.css"),
         "script": "\n".join(map(_asset, _SCRIPTS)),
         "viewer": _asset("3Dmol-min.js"),
+        "licence": _asset("3Dmol.LICENSE"),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _asset("page.html"))
 

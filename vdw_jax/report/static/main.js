@@ -21,7 +21,7 @@ function summarise() {
 }
 
 function describeOrigin() {
-  const { command, ...rest } = data.record;
+  const { command, settings, ...rest } = data.record; // the settings are in the command
   byId("origin").hidden = !Object.keys(data.record).length;
   byId("command").textContent = command || "";
   byId("command").hidden = !command;
@@ -29,7 +29,7 @@ function describeOrigin() {
     ? Object.entries(content).flatMap(([key, inner]) => flat(name ? `${name}, ${key}` : key, inner))
     : [[name.replace(/_/g, " "), content === null ? "–" : String(content)]]);
   for (const [name, content] of flat("", rest)) {
-    byId("record").append(element("dt", {}, name), element("dd", {}, content));
+    byId("record").append(element("div", {}, element("dt", {}, name), element("dd", {}, content)));
   }
 }
 

@@ -14,7 +14,7 @@ function ticks(low, high) {
   const rough = (high - low) / 5;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].find((factor) => factor * power >= rough) * power;
-  const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+  const digits = Math.max(0, Math.ceil(-Math.log10(step) - 1e-9));
   const found = [];
   for (let k = Math.ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; k += 1) {
     found.push([k * step, (k * step + 0).toFixed(digits).replace(/^-/, "−")]);
@@ -37,10 +37,9 @@ function makeAxes(caption, note, xLabel, yLabel, [xLow, xHigh], [yLow, yHigh], w
     svg.append(draw("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: y(at), y2: y(at) }));
     svg.append(draw("text", { x: LEFT - 6, y: y(at) + 4, "text-anchor": "end" }, text));
   }
-  for (const [at, text] of ticks(xLow, xHigh)) {
-    if (whole && !Number.isInteger(at)) continue;
+  for (const [at, text] of ticks(xLow, xHigh).filter(([at]) => !whole || Number.isInteger(at))) {
     svg.append(draw("line", { class: "axis", x1: x(at), x2: x(at), y1: HEIGHT - BOTTOM, y2: HEIGHT - BOTTOM + 4 }));
-    svg.append(draw("text", { x: x(at), y: HEIGHT - BOTTOM + 17, "text-anchor": "middle" }, text));
+    svg.append(draw("text", { x: x(at), y: HEIGHT - BOTTOM + 17, "text-anchor": "middle" }, whole ? String(at) : text));
   }
   svg.append(draw("path", { class: "axis", d: `M${LEFT} ${TOP}V${HEIGHT - BOTTOM}H${WIDTH - RIGHT}` }));
   svg.append(draw("text", { x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, xLabel));
@@ -90,7 +89,7 @@ function askedAndGot(target) {
     class: "asked", x1: LEFT, x2: WIDTH - RIGHT, y1: axes.y(asked), y2: axes.y(asked),
   }));
   axes.svg.append(draw("text", { class: "asked", x: WIDTH - RIGHT, y: axes.y(asked) - 5, "text-anchor": "end" },
-    `asked ${asked}`));
+    `asked ${asked}`.replace("-", "−")));
   for (const [index, , got] of points) addPoint(axes, index, value(index, "rank"), got);
 }
 
@@ -126,7 +125,7 @@ function histogram(target) {
   const [ours, training] = [share(counts), share(target.training)];
   const total = target.training.reduce((a, b) => a + b, 0);
   const axes = makeAxes(`Against the training data: ${target.label}`,
-    `Grey: ${total} labels of the training part. Blue: what the ${got.length} candidates got.`,
+    `Grey: ${total.toLocaleString("en")} labels of the training part. Blue: what the ${got.length} candidates got.`,
     named(target), "share a bin (%)", [low, high], [0, 1.05 * Math.max(...ours, ...training)]);
   const outline = (shares) => {
     const steps = shares.map((s, k) => `H${axes.x(low + (k * (high - low)) / bins)}V${axes.y(s)}`);

@@ -22,6 +22,7 @@ KPOINT_LENGTH_ANGSTROM = 24.0  # 6 along a lattice constant of 4 Angstrom
 SMEARING_EV = 0.05
 LARGEST_FORCE_EV_PER_ANGSTROM = 0.05
 MOST_STEPS = 100
+D3_ZERO_PBE = {"s6": 1.0, "s8": 0.722, "s9": 0.0, "rs6": 1.217, "rs8": 1.0, "alp": 14.0}
 
 
 def calculator(atoms, log):
@@ -41,7 +42,7 @@ def calculator(atoms, log):
         maxiter=200,
         txt=log,
     )
-    return SumCalculator([pbe, DFTD3(method="PBE", damping="d3zero", params_tweaks={"s9": 0.0})])
+    return SumCalculator([pbe, DFTD3(damping="d3zero", params_tweaks=D3_ZERO_PBE)])
 
 
 def main():
