@@ -38,7 +38,7 @@ def page(rows, tmp_path_factory):
     file.write_text(render_page(*rows, {"command": "python sample.py --seed=3"}, training), encoding="utf-8")
     with open_browser() as page:
         page.open(file.as_uri())
-        page.wait_for("performance.getEntriesByName('structure').length")
+        page.wait_for("performance.getEntriesByName('structure').length", 120.0)
         yield page
         assert page.errors == []
         assert [address.split(":")[0] for address in page.requested] == ["file"]

@@ -14,7 +14,7 @@ function summarise() {
   ];
   for (const target of data.targets.filter(({ asked }) => asked)) {
     const misses = data.rows.map((_, i) => value(i, target.asked.replace("asked_", "miss_"))).filter((x) => x !== null);
-    if (misses.length) facts.push([`${Math.min(...misses).toPrecision(2)} ${target.unit}`, `smallest miss, ${target.label}`]);
+    if (misses.length) facts.push([`${median(misses).toPrecision(2)} ${target.unit}`, `median miss, ${target.label}`]);
   }
   byId("summary").append(...facts.filter(([number]) => number !== null)
     .map(([number, what]) => element("li", {}, element("b", {}, String(number)), ` ${what}`)));

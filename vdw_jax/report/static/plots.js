@@ -61,6 +61,11 @@ function addPoint(axes, index, xValue, yValue) {
   axes.layer.append(point);
 }
 
+function median(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  return (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2;
+}
+
 const named = (target) => (target.unit ? `${target.label} (${target.unit})` : target.label);
 
 function askedAndGot(target) {
@@ -68,9 +73,8 @@ function askedAndGot(target) {
     .filter(([, asked, got]) => asked !== null && got !== null);
   if (!points.length) return;
   const wishes = new Set(points.map(([, asked]) => asked));
-  const misses = points.map(([, asked, got]) => Math.abs(got - asked)).sort((a, b) => a - b);
-  const median = misses[Math.floor(misses.length / 2)].toPrecision(2);
-  const note = `Got is what the model reads off each finished structure; median miss ${median} ${target.unit}.`;
+  const miss = median(points.map(([, asked, got]) => Math.abs(got - asked))).toPrecision(2);
+  const note = `Got is what the model reads off each finished structure; median miss ${miss} ${target.unit}.`;
   const yRange = padded(...target.range);
   if (wishes.size > 1) {
     const axes = makeAxes(`Asked and got: ${target.label}`, note, `asked ${named(target)}`, `got ${named(target)}`,
