@@ -105,6 +105,12 @@ def test_hostile_texts_stay_where_they_are(slab):
     assert "{{viewer}}" in render_page([slab], [{"rank": 1, "id": slab.id, "formula": "{{viewer}}"}])
 
 
+def test_only_the_best_of_very_many(made, monkeypatch):
+    monkeypatch.setattr("vdw_jax.report.page.MOST_CANDIDATES", 5)
+    data = json.loads(Reader(render_page(*made[:2])).scripts["data"])
+    assert [row[0] for row in data["rows"]] == [1, 2, 3, 4, 5] and data["left_out"] == 7
+
+
 def test_odd_values(slab, bulk):
     odd = {"a": float("inf"), "b": np.float32(0.1), "c": None, "d": np.bool_(True)}
     page = Reader(render_page([slab, bulk], [{"id": "x", **odd}, {"id": "nacl"}]))

@@ -108,6 +108,16 @@ def test_candidates_are_chosen_by_mouse_and_keyboard(page, rows):
     assert page.run(DRAWN) > 0.02
 
 
+def test_no_other_code_runs(page):
+    page.run("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.ran = 1\">')")
+    page.run("document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.ran = 1'}))")
+    page.wait_for("document.images.length && document.images[document.images.length - 1].complete")
+    assert page.run("window.ran") is None
+    assert page.errors and all("Content Security Policy" in error for error in page.errors)
+    page.errors.clear()
+    page.requested[:] = page.requested[:1]
+
+
 def test_everything_has_a_name(page):
     nameless = """[...document.querySelectorAll('button, input, select, svg, [role]')].filter(found =>
         !(found.ariaLabel || found.textContent.trim() || found.labels?.length)).map(found => found.outerHTML)"""

@@ -1,11 +1,14 @@
 """`report.html`: the candidates as one page that needs nothing else, to sort, filter and look at.
 
 Made by hand from the files in `static/`; the structures are drawn by 3Dmol.js (BSD-3-Clause, `static/3Dmol.LICENSE`).
-What comes from data gets into the page as JSON only, and the page's code puts it there as text only.
+What comes from data gets into the page as JSON only, the page's code puts it there as text only, and no other code may
+run: the page names its own by their hashes, and may ask no address for anything.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import json
 import math
@@ -26,6 +29,8 @@ from vdw_jax.structures.elements import SYMBOLS
 
 PAGE_NAME = "report.html"
 HISTOGRAM_BINS = 40
+MOST_CANDIDATES = 2000
+"""The best of them; a page of more would take long to open."""
 
 _STATIC = Path(__file__).parent / "static"
 _SCRIPTS = ("table.js", "plots.js", "viewer.js", "main.js")
@@ -69,13 +74,15 @@ def render_page(
     """
     if len(crystals) != len(rows):
         raise ValueError(f"{len(crystals)} crystals but {len(rows)} rows")
-    order = sorted(range(len(rows)), key=lambda index: rows[index].get("rank", index))
+    order = sorted(range(len(rows)), key=lambda index: rows[index].get("rank", index))[:MOST_CANDIDATES]
+    left_out = len(rows) - len(order)
     crystals, rows = [crystals[index] for index in order], [rows[index] for index in order]
     columns = _columns(rows)
     title = _title(rows)
     data = {
         "title": title,
         "rule": RULE,
+        "left_out": left_out,
         "record": record or {},
         "columns": columns,
         "rows": [[_plain(row.get(column["key"])) for column in columns] for row in rows],
@@ -84,12 +91,15 @@ def render_page(
         "bond_factor": BOND_FACTOR,
         "targets": _targets(rows, training or {}),
     }
+    script = '(() => {\n"use strict";\n' + "\n".join(map(_asset, _SCRIPTS)) + "})();"
+    viewer = _asset("3Dmol-min.js")
     parts = {
         "title": html.escape(title),
         "data": json_for_script(data),
         "style": _asset("page.css"),
-        "script": "\n".join(map(_asset, _SCRIPTS)),
-        "viewer": _asset("3Dmol-min.js"),
+        "script": script,
+        "viewer": viewer,
+        "hashes": " ".join(map(_script_hash, (script, viewer))),
         "licence": _asset("3Dmol.LICENSE"),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _asset("page.html"))
@@ -113,6 +123,12 @@ def label_and_unit(key: str) -> tuple[str, str]:
             return f"{name}, {shown}", unit
     suffix = next((suffix for suffix in _UNITS if key.endswith(suffix)), "")
     return _LABELS.get(key, key.removesuffix(suffix).replace("_", " ")), _UNITS.get(suffix, "")
+
+
+def _script_hash(script: str) -> str:
+    """As the page's security policy names a script that may run."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
 def _asset(name: str) -> str:

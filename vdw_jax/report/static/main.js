@@ -8,6 +8,7 @@ function percent(key) {
 function summarise() {
   const facts = [
     [data.rows.length, data.rows.length === 1 ? "candidate" : "candidates"],
+    [data.left_out || null, "more in samples.csv, ranked behind them"],
     [percent("valid"), "valid"],
     [percent("bilayer"), "two layers"],
     [percent("formula_met"), "with the asked formula"],
