@@ -119,7 +119,7 @@ function makeFilters(onFilter) {
       input.dataset.side = side ? "largest" : "smallest";
       return input;
     });
-    byId("ranges").lastElementChild.append(element("span", {}, `${column.label} ${column.unit}`), ...ends);
+    byId("ranges").lastElementChild.append(element("span", {}, column.unit ? `${column.label} (${column.unit})` : column.label), ...ends);
     return { key: column.key, ends };
   });
   const texts = data.rows.map((row) => row.filter((x) => typeof x === "string").join(" ").toLowerCase());
