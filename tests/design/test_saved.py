@@ -33,7 +33,7 @@ def saved(parser, trained, tmp_path):
     return path
 
 
-def test_what_is_saved(saved, export):
+def test_what_is_saved(saved):
     told = read_saved(saved)
     assert told["settings"] == {"target_formula": None, "target_energy": -0.1, "seed": 7}  # nothing of this machine
     assert told["command"] == "python sample.py --target_energy=-0.1 --seed=7"

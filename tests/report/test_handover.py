@@ -16,6 +16,7 @@ from pymatgen.io.vasp.inputs import Incar, Kpoints, Poscar
 
 from tests.report.conftest import gas_on_inse, rocksalt
 from vdw_jax.report import handover
+from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.describe import sample_rows
 from vdw_jax.report.handover import HandoverError, hand_over, read_samples
 from vdw_jax.report.ranking import add_ranks
@@ -86,6 +87,15 @@ def test_every_format(samples, crystals, tmp_path):
         np.testing.assert_allclose(kept[crystal.id].toatoms().positions, crystal.centred_positions(), atol=1e-7)
     table = pyarrow.parquet.read_table(tmp_path / "to" / "samples.parquet").to_pylist()
     assert table == read_samples(samples)[1]
+
+
+def test_what_ase_does_not_take_as_a_key_gets_into_the_database(tmp_path, crystals):
+    fluoride = Crystal("s0", np.array([49, 9]), crystals[2].positions, crystals[2].cell, crystals[2].periodicity)
+    folder = write_samples(tmp_path / "out", [fluoride], [{"formula": fluoride.formula, "rank": 1, "asked_gap": [3, 4]}])
+    hand_over(folder, ["db", "db"], ids=["s0", "s0"])
+    with connect(folder / "handover" / "samples.db") as database:
+        (row,) = database.select("rank=1")
+    assert row.name == "s0" and row.data == {"reduced_formula": "InF", "asked_gap": [3, 4]}
 
 
 def test_vasp_settings_are_those_of_the_paper(samples, tmp_path):

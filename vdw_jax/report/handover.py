@@ -20,7 +20,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet
 from ase.db import connect
 from ase.io import read as ase_read
@@ -72,7 +71,7 @@ def choose(rows: Rows, ids: Sequence[str] | None = None, best: int | None = None
     if ids is not None:
         if unknown := [name for name in ids if name not in places]:
             raise HandoverError(f"no candidate {', '.join(unknown)}; there are {len(rows)}, such as {list(places)[:3]}")
-        return [places[name] for name in ids]
+        return [places[name] for name in dict.fromkeys(ids)]
     if best is None:
         return list(places.values())
     if best < 1:
@@ -105,6 +104,7 @@ def hand_over(
     Raises:
       HandoverError: an unknown format or id, something to overwrite, or a package that is missing.
     """
+    formats = list(dict.fromkeys(formats))
     if unknown := [name for name in formats if name not in FORMATS]:
         raise HandoverError(f"no format {', '.join(unknown)}; there are {', '.join(FORMATS)}")
     crystals, rows = read_samples(directory)
@@ -156,14 +156,27 @@ def _write_gpaw(directory: Path, crystals: Sequence[Crystal], rows: Rows) -> Non
 
 
 def _write_database(path: Path, crystals: Sequence[Crystal], rows: Rows) -> None:
-    """All of a row as keys to select by; `id` and `formula`, which are ASE's own words, under other names."""
+    """All of a row as keys to select by; `id` and `formula`, which are ASE's own words, under other names.
+
+    ASE takes no text that reads as a number (the formula InF does), and no lists; those stand in the row's `data`.
+    """
     with connect(path, append=False) as database:
         for crystal, row in zip(crystals, rows, strict=True):
-            keys = {"name": crystal.id, "reduced_formula": crystal.formula}
-            for key, value in row.items():
-                if value is not None and key not in ("id", "formula"):
-                    keys[key] = value.item() if isinstance(value, np.generic) else value
-            database.write(crystal.to_ase(), key_value_pairs=keys)
+            values = {"name": crystal.id, "reduced_formula": crystal.formula}
+            values |= {key: value for key, value in row.items() if value is not None and key not in ("id", "formula")}
+            keys = {key: value for key, value in values.items() if _is_key(value)}
+            rest = {key: value for key, value in values.items() if key not in keys}
+            database.write(crystal.to_ase(), key_value_pairs=keys, data=rest)
+
+
+def _is_key(value: Any) -> bool:
+    if not isinstance(value, str):
+        return isinstance(value, int | float)
+    try:
+        float(value)
+    except ValueError:
+        return True
+    return False
 
 
 def _write_flow(path: Path, crystals: Sequence[Crystal], rows: Rows) -> None:
