@@ -91,7 +91,8 @@ def test_every_format(samples, crystals, tmp_path):
 
 def test_what_ase_does_not_take_as_a_key_gets_into_the_database(tmp_path, crystals):
     fluoride = Crystal("s0", np.array([49, 9]), crystals[2].positions, crystals[2].cell, crystals[2].periodicity)
-    folder = write_samples(tmp_path / "out", [fluoride], [{"formula": fluoride.formula, "rank": 1, "asked_gap": [3, 4]}])
+    row = {"formula": fluoride.formula, "rank": 1, "asked_gap": [3, 4]}
+    folder = write_samples(tmp_path / "out", [fluoride], [row])
     hand_over(folder, ["db", "db"], ids=["s0", "s0"])
     with connect(folder / "handover" / "samples.db") as database:
         (row,) = database.select("rank=1")
