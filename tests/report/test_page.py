@@ -95,6 +95,14 @@ def test_targets(made):
     assert gap["training"] is None  # nothing known of it
 
 
+def test_one_target_needs_no_name(slab):
+    row = {"id": slab.id, "asked_formula": "GaS", "asked_gap": 3.0, "predicted_gap": 3.1, "miss_gap": 0.1, "gap": 3.2}
+    columns = json.loads(Reader(render_page([slab], [row])).scripts["data"])["columns"]
+    labels = {column["key"]: column["label"] for column in columns}
+    assert [labels[f"{what}_gap"] for what in ("asked", "predicted", "miss")] == ["asked", "got", "miss"]
+    assert labels["gap"] == "gap" and labels["asked_formula"] == "formula, asked"
+
+
 def test_hostile_texts_stay_where_they_are(slab):
     rows = [{"rank": 1, "id": slab.id, "formula": HOSTILE, "asked_formula": HOSTILE, HOSTILE: HOSTILE}]
     page = Reader(render_page([slab], rows, {"command": HOSTILE, HOSTILE: HOSTILE}))

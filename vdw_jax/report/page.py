@@ -152,10 +152,13 @@ def _constant(rows: Sequence[Mapping[str, Any]], key: str) -> bool:
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     keys = list(dict.fromkeys(["rank", "id", "formula", *(key for row in rows for key in row)]))
+    predicted = [key.removeprefix("predicted_") for key in keys if key.startswith("predicted_")]
     columns: list[dict[str, Any]] = []
     for key in keys:
         values = [row[key] for row in rows if row.get(key) is not None]
         label, unit = label_and_unit(key)
+        if len(predicted) == 1 and key.split("_", 1)[-1] == predicted[0]:
+            label = label.rpartition(", ")[2]  # the title names the one target
         got = key.startswith(("predicted_", "miss_"))
         varies = key.startswith("asked_") and not _constant(rows, key)
         columns.append({

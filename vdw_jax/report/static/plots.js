@@ -48,7 +48,7 @@ function makeAxes(caption, note, xLabel, yLabel, [xLow, xHigh], [yLow, yHigh], w
   const layer = draw("g", {});
   svg.append(layer);
   byId("plots").append(element("figure", {}, element("figcaption", {}, caption, element("small", {}, note)), svg));
-  return { x, y, layer, svg };
+  return { x, y, layer };
 }
 
 function addPoint(axes, index, xValue, yValue) {
@@ -92,7 +92,7 @@ function askedAndGot(target) {
   axes.layer.append(draw("line", {
     class: "asked", x1: LEFT, x2: WIDTH - RIGHT, y1: axes.y(asked), y2: axes.y(asked),
   }));
-  axes.svg.append(draw("text", { class: "asked", x: WIDTH - RIGHT, y: axes.y(asked) - 5, "text-anchor": "end" },
+  axes.layer.append(draw("text", { class: "asked", x: WIDTH - RIGHT, y: axes.y(asked) - 5, "text-anchor": "end" },
     `asked ${asked}`.replace("-", "−")));
   for (const [index, , got] of points) addPoint(axes, index, value(index, "rank"), got);
 }
