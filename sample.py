@@ -1,6 +1,7 @@
 """Designs crystals from a wish: `python sample.py --target_formula=GaInSSe2 --num_samples=8 --out=samples/GaInSSe2`.
 
-Writes one CIF a structure, all of them as extended XYZ, and a table of what was asked and what was got.
+Writes one CIF a structure, all of them as extended XYZ, a table of what was asked and what was got, a page to look at
+(report.html), and request.json, with which `python sample.py --request=.../request.json` makes the same again.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import time
 
 from vdw_jax.design.generate import generate
 from vdw_jax.design.request import RequestError, make_request
+from vdw_jax.design.saved import describe_run, differences, parse_with_saved
 from vdw_jax.design.trained import PRETRAINED, CheckpointError, load_trained
 from vdw_jax.diffusion.samplers import SAMPLERS
 from vdw_jax.report.samples import save_samples, short_table, to_crystals
@@ -26,19 +28,21 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--steps", metavar="N", type=int, help="network calls a structure; the checkpoint's by default")
     parser.add_argument("--sampler", choices=SAMPLERS, help="the checkpoint's by default")
     parser.add_argument("--checkpoint", metavar="DIR", default=str(PRETRAINED), help="workdir or export of train.py")
+    parser.add_argument("--request", metavar="FILE", help="request.json of an earlier run: the same again")
     parser.add_argument("--out", metavar="DIR", help="default: samples/<what is asked>-seed<seed>")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier output in --out")
     parser.add_argument("--quiet", action="store_true", help="no progress line")
-    return parser.parse_args()
+    return parse_with_saved(parser)
 
 
 def main() -> None:
     """Entry point."""
-    started, given = time.monotonic(), parse_arguments()
-    energy = None if given.target_energy is None else f"{given.target_energy:g}eV"
-    asked_for = "_".join(filter(None, (given.target_formula, energy))) or "any"
-    out = given.out or f"samples/{asked_for}-seed{given.seed}"
+    started = time.monotonic()
     try:
+        given = parse_arguments()
+        energy = None if given.target_energy is None else f"{given.target_energy:g}eV"
+        asked_for = "_".join(filter(None, (given.target_formula, energy))) or "any"
+        out = given.out or f"samples/{asked_for}-seed{given.seed}"
         if given.num_samples < 1:
             raise RequestError(f"--num_samples is at least 1, not {given.num_samples}")
         trained = load_trained(given.checkpoint)
@@ -48,21 +52,21 @@ def main() -> None:
         wanted = {} if given.target_energy is None else {names[0]: given.target_energy}
         request = make_request(trained, given.target_formula, wanted)
         schedule = trained.schedule(given.steps, given.sampler)
+        record = describe_run(vars(given), trained, schedule.num_calls)
+        notes = (*differences(given.request, vars(given), record), *request.notes)
         refuse_existing(out, overwrite=given.overwrite)
     except (RequestError, CheckpointError, FileExistsError, ValueError) as error:
         print(f"sample.py: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    for note in request.notes:
+    for note in notes:
         print(f"note: {note}", file=sys.stderr)
 
     with Progress(given.num_samples, "sampling", given.quiet) as progress:
         found = generate(trained, request, given.num_samples, given.seed, schedule, on_progress=progress.update)
     crystals = to_crystals(found.crystals, trained.model.config.periodicity)
     predicted = [dict(zip(names, map(float, values), strict=True)) for values in found.predicted]
-    settings = vars(given) | {"out": out, "sampler": given.sampler or trained.sampler}
-    settings |= {"network_calls": schedule.num_calls, "data_hash": trained.facts["data_hash"]}
     asked = {**request.asked, **wanted}
-    rows = save_samples(out, crystals, asked, predicted, settings, overwrite=given.overwrite)
+    rows = save_samples(out, crystals, asked, predicted, record, trained, overwrite=given.overwrite)
     print(short_table(rows))
     if len(rows) < len(crystals):
         print(f"{len(crystals) - len(rows)} of {len(crystals)} were not finite and are left out")

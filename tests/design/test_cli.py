@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,9 +17,10 @@ from vdw_jax.diffusion.samplers import SAMPLERS
 ROOT = Path(__file__).parents[2]
 
 
-def run(*arguments) -> subprocess.CompletedProcess:
+def run(*arguments, **environment) -> subprocess.CompletedProcess:
+    command = [sys.executable, "sample.py", *map(str, arguments)]
     return subprocess.run(
-        [sys.executable, "sample.py", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False
+        command, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | environment
     )
 
 
@@ -55,11 +57,17 @@ def test_samplers_that_cannot_be(export, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file by its path inside, byte for byte."""
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
 def test_files(export, tmp_path):
     out = tmp_path / "out"
     wish = ["--target_formula=GaInSSe2", "--target_energy=-0.1", "--num_samples=3", f"--checkpoint={export}", "--quiet"]
     wish += ["--sampler=heun", "--steps=4"]
-    done = run(*wish, "--out", out)
+    compiled = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    done = run(*wish, "--out", out, **compiled)
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader((out / "samples.csv").open()))
     assert [atoms.info["id"] for atoms in ase.io.read(out / "samples.extxyz", ":")] == [row["id"] for row in rows]
@@ -69,6 +77,12 @@ def test_files(export, tmp_path):
         assert row["asked_formula"] == "GaInSSe2"
         assert float(row["asked_energy_ev"]) == -0.1
         assert row["id"] in done.stdout
-    settings = json.loads((out / "settings.json").read_text())
+    settings = json.loads((out / "request.json").read_text())
     assert (settings["sampler"], settings["network_calls"]) == ("heun", 4)
     assert run(*wish, "--out", out).returncode == 2  # would overwrite
+
+    again = tmp_path / "again"
+    done = run(f"--request={out / 'request.json'}", "--quiet", "--out", again, **compiled)
+    assert done.returncode == 0 and "note:" not in done.stderr, done.stderr
+    assert contents(again) == contents(out)
+    assert contents(out).keys() >= {"samples.parquet", "report.html", "request.json", f"cif/{rows[0]['id']}.cif"}

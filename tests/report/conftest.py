@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from vdw_jax.report.crystal import Crystal
+from vdw_jax.report.ranking import add_ranks
 from vdw_jax.types import BULK
 
 
@@ -39,3 +42,30 @@ def bulk() -> Crystal:
 @pytest.fixture
 def make_slab():
     return gas_on_inse
+
+
+HOSTILE = "</script><script>document.title='pwned'</script><img src=x onerror=\"document.title='pwned'\">&amp;\u2028"
+"""What a text from data may never do to a page."""
+
+
+def candidates(count: int) -> tuple[list[Crystal], list[dict[str, Any]]]:
+    """Slabs that differ in their gap, with their rows; every tenth is not valid, the first has a hostile text."""
+    crystals, rows = [], []
+    for place in range(count):
+        gap = 2.9 + 0.001 * place
+        crystals.append(gas_on_inse(f"s{place:04d}", gap))
+        rows.append({
+            "id": f"s{place:04d}",
+            "formula": "GaInSSe",
+            "asked_formula": "GaInSSe",
+            "asked_energy_ev": -0.1,
+            "asked_gap_angstrom": 3.0,
+            "predicted_energy_ev": -0.3 + 0.37 * (place * 7 % count) / count,
+            "predicted_gap_angstrom": gap,
+            "valid": place % 10 != 3,
+            "bilayer": True,
+            "gap_angstrom": gap,
+            "spacegroup": "P3m1 (156)" if place else HOSTILE,
+            "sequence": None,
+        })  # fmt: skip
+    return crystals, add_ranks(rows)

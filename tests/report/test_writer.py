@@ -28,7 +28,7 @@ def entries(path):
 def test_crystals_come_back(tmp_path, slab, make_slab, bulk):
     crystals = [slab, make_slab("z-last", gap=3.3), bulk]
     folder = write_samples(tmp_path / "deep" / "out", crystals, rows_of(crystals))
-    assert entries(folder) == ["cif", "samples.csv", "samples.extxyz"]
+    assert entries(folder) == ["cif", "samples.csv", "samples.extxyz", "samples.parquet"]
     assert entries(tmp_path / "deep") == ["out"]
 
     images = ase_read(folder / "samples.extxyz", ":")
@@ -74,7 +74,7 @@ def test_content_is_never_lost_unasked(tmp_path, slab, make_slab):
     assert (folder / "samples.csv").read_bytes() == before
     write_samples(folder, [other], rows_of([other]), overwrite=True, extra={"settings.json": "{}"})
     assert entries(folder / "cif") == ["other.cif"]  # nothing of the former is left
-    assert entries(folder) == ["cif", "samples.csv", "samples.extxyz", "settings.json"]
+    assert entries(folder) == ["cif", "samples.csv", "samples.extxyz", "samples.parquet", "settings.json"]
     assert entries(tmp_path) == ["out"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ class Trained:
     weights: dict[str, Any]  # "model", "generator", "latent", as exported
     noise: LossConfig  # the noise that the denoiser was trained on
     facts: dict[str, Any]  # model.json
+    weights_sha256: str = ""  # of weights.npz
 
     @property
     def atom_counts(self) -> tuple[int, ...]:
@@ -99,4 +101,5 @@ def load_trained(directory: str | Path) -> Trained:
         raise CheckpointError(str(error)) from error
     if weights.keys() != {"model", "generator", "latent"}:
         raise CheckpointError(f"{weights_path} does not hold model, generator and latent")
-    return Trained(model, generator, jax.device_put(weights), noise, facts)
+    digest = hashlib.sha256(weights_path.read_bytes()).hexdigest()
+    return Trained(model, generator, jax.device_put(weights), noise, facts, digest)

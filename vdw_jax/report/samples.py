@@ -8,11 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from vdw_jax.design.saved import REQUEST_NAME
+from vdw_jax.design.trained import Trained
 from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.describe import sample_rows
+from vdw_jax.report.page import PAGE_NAME, render_page
+from vdw_jax.report.ranking import add_ranks
 from vdw_jax.report.table import text_table
 from vdw_jax.report.writer import write_samples
+from vdw_jax.structures.errors import DataError
+from vdw_jax.structures.source import load_source
+from vdw_jax.structures.splits import split_dataset
 from vdw_jax.types import SLAB, CrystalBatch, Periodicity
 
 VACUUM_ANGSTROM = 20.0
@@ -38,22 +46,53 @@ def save_samples(
     crystals: Sequence[Crystal],
     asked: Mapping[str, Any],
     predicted: Sequence[Mapping[str, float]],
-    settings: Mapping[str, Any],
+    record: Mapping[str, Any],
+    trained: Trained,
     *,
     overwrite: bool = False,
 ) -> list[dict[str, Any]]:
-    """Writes what `write_samples` writes, and `settings.json`; crystals that are not finite are left out and counted.
+    """Writes what `write_samples` writes, `report.html` and `request.json`.
+
+    Crystals that are not finite are left out and counted in `request.json`.
+
+    Args:
+      directory: where to.
+      crystals: the candidates.
+      asked: of all of them.
+      predicted: what the model says of each.
+      record: what made them, as `saved.describe_run` says it.
+      trained: the model, for the spread of its targets and the data it was trained on.
+      overwrite: replaces an earlier output.
 
     Returns:
-      The rows of the table.
+      The rows of the table, with their ranks.
     """
     pairs = [(crystal, guess) for crystal, guess in zip(crystals, predicted, strict=True) if crystal.is_finite]
     kept = [crystal for crystal, _ in pairs]
-    rows = sample_rows(kept, [asked] * len(kept), [guess for _, guess in pairs])
-    record = {**settings, "not_finite": len(crystals) - len(kept)}
-    text = json.dumps(record, indent=2, sort_keys=True) + "\n"
-    write_samples(directory, kept, rows, overwrite=overwrite, extra={"settings.json": text})
+    spreads = {scalar.name: scalar.std for scalar in trained.model.config.scalars}
+    rows = add_ranks(sample_rows(kept, [asked] * len(kept), [guess for _, guess in pairs]), spreads)
+    record = {**record, "not_finite": len(crystals) - len(kept)}
+    extra = {
+        REQUEST_NAME: json.dumps(record, indent=2) + "\n",
+        PAGE_NAME: render_page(kept, rows, record, training_labels(trained)),
+    }
+    write_samples(directory, kept, rows, overwrite=overwrite, extra=extra)
     return rows
+
+
+def training_labels(trained: Trained) -> dict[str, NDArray[np.float32]]:
+    """The labels of the training part by name, [n] each; none where the model's data are not those that ship."""
+    told = trained.facts["config"]["data"]
+    if told["source"] == "csv" or not told["scalars"]:
+        return {}
+    try:
+        data = load_source(told["source"], properties=tuple(told["scalars"]), max_atoms=told["max_atoms"])
+    except DataError:  # a label of former data
+        return {}
+    if data.content_hash() != trained.facts["data_hash"]:
+        return {}
+    part = split_dataset(data, told["split_seed"], by=told["split"])["train"]
+    return {name: values[part] for name, values in data.scalars.items()}
 
 
 def short_table(rows: Sequence[Mapping[str, Any]], max_rows: int = 20) -> str:

@@ -4,6 +4,7 @@
       cif/<id>.cif       one crystal each, slabs with their vacuum, P1
       samples.extxyz     all crystals for ASE, same ids in the same order, `pbc="T T F"` for slabs
       samples.csv        the table: one row a crystal, same order
+      samples.parquet    the same table with the types of its columns
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 from ase import Atoms
 from ase.io import write as ase_write
 from pymatgen.io.cif import CifWriter
@@ -28,6 +31,7 @@ from vdw_jax.report.table import all_columns
 CIF_DIRECTORY = "cif"
 EXTXYZ_NAME = "samples.extxyz"
 TABLE_NAME = "samples.csv"
+PARQUET_NAME = "samples.parquet"
 SIGNIFICANT_FIGURES = 14
 
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
@@ -146,7 +150,7 @@ def _check(crystals: Sequence[Crystal], rows: Sequence[Mapping[str, Any]]) -> No
 
 def _check_extra(extra: Mapping[str, str]) -> None:
     for name in extra:
-        if Path(name).name != name or name in (CIF_DIRECTORY, EXTXYZ_NAME, TABLE_NAME, ".", ".."):
+        if Path(name).name != name or name in (CIF_DIRECTORY, EXTXYZ_NAME, TABLE_NAME, PARQUET_NAME, ".", ".."):
             raise ValueError(f"{name!r} cannot be the name of a further file")
 
 
@@ -162,13 +166,36 @@ def _write_all(directory: Path, crystals: Sequence[Crystal], rows: Sequence[Mapp
         ase_write(extxyz, images, format="extxyz")
     else:
         extxyz.touch()
-    columns = ["id", "formula", *(key for key in all_columns(rows) if key not in ("id", "formula"))]
     with open(directory / TABLE_NAME, "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        table = csv.DictWriter(file, _columns(rows), restval="", lineterminator="\n")
         table.writeheader()
-        for crystal, row in zip(crystals, rows, strict=True):
-            values = {"formula": crystal.formula, **row, "id": crystal.id}
-            table.writerow({key: _plain(value) for key, value in values.items()})
+        table.writerows(_complete(crystals, rows))
+    write_parquet(directory / PARQUET_NAME, crystals, rows)
+
+
+def write_parquet(path: Path, crystals: Sequence[Crystal], rows: Sequence[Mapping[str, Any]]) -> None:
+    """The table with the types of its columns; what is missing is null.
+
+    Args:
+      path: the file.
+      crystals, rows: as for `write_samples`.
+    """
+    complete = _complete(crystals, rows)
+    columns = {key: pa.array([row.get(key) for row in complete]) for key in _columns(rows)}
+    pyarrow.parquet.write_table(pa.table(columns), path)
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return ["id", "formula", *(key for key in all_columns(rows) if key not in ("id", "formula"))]
+
+
+def _complete(crystals: Sequence[Crystal], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with their id and formula, and plain values."""
+    complete = []
+    for crystal, row in zip(crystals, rows, strict=True):
+        values = {"formula": crystal.formula, **row, "id": crystal.id}
+        complete.append({key: _plain(value) for key, value in values.items()})
+    return complete
 
 
 def _with_info(crystal: Crystal, row: Mapping[str, Any]) -> Atoms:

@@ -1,0 +1,56 @@
+"""What sample.py writes: every file, ranks, and the training data beside the candidates where they are known."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tests.tiny import tiny_config
+from vdw_jax.report.crystal import Crystal
+from vdw_jax.report.samples import save_samples, training_labels
+from vdw_jax.structures.source import load_source
+
+LABEL = "formation_energy_ev"
+
+
+def trained_on(data_hash: str, **changes) -> SimpleNamespace:
+    data = {"source": "iii_vi", "scalars": [LABEL], "max_atoms": 10, "split": "structure", "split_seed": 0, **changes}
+    facts = {"config": {"data": data}, "data_hash": data_hash}
+    return SimpleNamespace(model=SimpleNamespace(config=tiny_config()), facts=facts)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_source("iii_vi", properties=(LABEL,), max_atoms=10)
+
+
+def test_labels_of_the_training_part(data):
+    labels = training_labels(trained_on(data.content_hash()))
+    assert labels.keys() == {LABEL}
+    part = np.sort(data.scalars[LABEL][(data.metadata["part"] == "train") & (data.metadata["status"] == "ok")])
+    np.testing.assert_array_equal(np.sort(labels[LABEL]), part)
+
+
+@pytest.mark.parametrize("changes", [{}, {"source": "csv"}, {"scalars": []}, {"scalars": ["surrogate_energy_ev"]}])
+def test_no_labels_where_the_data_are_others(changes):
+    assert training_labels(trained_on("another", **changes)) == {}
+
+
+def test_files(tmp_path, make_slab):
+    crystals = [make_slab("s0000"), make_slab("s0001", 3.3), make_slab("s0002", 9.0)]
+    broken = Crystal("s0003", crystals[0].atomic_numbers, crystals[0].positions * np.nan, crystals[0].cell)
+    asked = {"formula": "GaInSSe", "energy_ev": -0.1}
+    predicted = [{"energy_ev": energy} for energy in (0.4, -0.1, -0.1, 0.0)]
+    out = tmp_path / "out"
+    command = {"command": "python sample.py"}
+    rows = save_samples(out, [*crystals, broken], asked, predicted, command, trained_on("another"))
+    assert [(row["id"], row["rank"]) for row in rows] == [("s0000", 2), ("s0001", 1), ("s0002", 3)]  # the last is apart
+    names = {"cif", "report.html", "request.json", "samples.csv", "samples.extxyz", "samples.parquet"}
+    assert {path.name for path in out.iterdir()} == names
+    record = json.loads((out / "request.json").read_text())
+    assert record == {"command": "python sample.py", "not_finite": 1}
+    page = (out / "report.html").read_text()
+    assert all(f'"s000{place}"' in page for place in range(3)) and "s0003" not in page
