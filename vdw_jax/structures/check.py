@@ -38,7 +38,7 @@ def summary(dataset: CrystalDataset) -> list[str]:
     if not dataset.scalars:
         lines.append("property    none: there is nothing but formulas to ask for")
     if dataset.metadata:
-        lines.append(f"text        {', '.join(dataset.metadata)}")
+        lines.append(f"other       {', '.join(dataset.metadata)}")
     return lines
 
 
