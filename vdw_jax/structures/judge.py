@@ -163,5 +163,6 @@ def _why_no_slab(crystal: Crystal, asked: bool) -> tuple[str, str] | None:
         return f"empty spaces of {said} Angstrom", advice
     if spaces[2] < (SMALLEST_CUT_ANGSTROM if asked else SMALLEST_VACUUM_ANGSTROM):
         advice = "Leave it out, give it vacuum along c, or read all as crystals (periodicity=bulk)"
-        return f"not a slab, as most others are: empty spaces of {said} Angstrom", advice
+        others = "" if asked else ", as most others are"
+        return f"not a slab{others}: empty spaces of {said} Angstrom", advice
     return None

@@ -9,7 +9,7 @@ from vdw_jax.structures.stacking import VACUUM_ANGSTROM
 SMALLEST_VACUUM_ANGSTROM = 7.0
 """Empty space along an axis, from atom to atom, that is taken for vacuum. Gaps of layered crystals have 2.5 to 4.5."""
 
-SMALLEST_CUT_ANGSTROM = 2.0
+SMALLEST_CUT_ANGSTROM = 2.5
 """A cell that is said to be a slab needs at least this gap along c to be cut at."""
 
 TURNED = {"a": "[[0, 1, 0], [0, 0, 1], [1, 0, 0]]", "b": "[[0, 0, 1], [1, 0, 0], [0, 1, 0]]"}
