@@ -214,6 +214,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     given = parser.parse_args()
     started = time.monotonic()
 
@@ -222,7 +223,7 @@ def main() -> None:
             left = (time.monotonic() - started) / (number + 1) * (given.count - number - 1)
             print(f"{number + 1}/{given.count}  {left:.0f} s left", flush=True)
 
-    found = run(given.count, given.seed, Path(tempfile.mkdtemp(prefix="fuzz-")), on_step=show)
+    found = run(given.count, given.seed, Path(tempfile.mkdtemp(prefix="fuzz-")), given.kinds, show)
     for name, times in sorted(found.items()):
         print(f"{name:18s} {times}")
     print(f"{sum(found.values())} damaged files, none unaccounted for, {time.monotonic() - started:.0f} s")

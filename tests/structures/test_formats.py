@@ -194,6 +194,14 @@ def test_a_frame_with_a_wrong_count_costs_itself_only(tmp_path, atoms):
     assert data.ids.tolist() == [atoms[3].info["id"]] and "(line 11)" in problems[1].reason
 
 
+def test_a_promise_of_endless_columns_is_not_believed(tmp_path, atoms):
+    write(tmp_path / "a.extxyz", atoms)
+    text = (tmp_path / "a.extxyz").read_text().replace("pos:R:3", "pos:R:3" + "9" * 30, 1)
+    (tmp_path / "a.extxyz").write_text(text)
+    data, problems = load_structures(tmp_path / "a.extxyz", on_error="skip", use_cache=False)
+    assert len(data) == COUNT - 1 and [(p.row, p.field) for p in problems] == [(1, "Properties")]
+
+
 def test_folder_of_cifs(tmp_path, atoms):
     folder = save(tmp_path, "cif", atoms, None)
     (folder / "broken.cif").write_text("data_x\n_cell_length_a 3\n")

@@ -20,6 +20,9 @@ from vdw_jax.structures.entries import Entry, Reading, first_line, id_among, pla
 from vdw_jax.structures.errors import DataError, Problem
 
 _COMMENT = re.compile(r"lattice\s*=|properties\s*=", re.IGNORECASE)
+_MANY_COLUMNS = re.compile(r":[A-Za-z]:([^:\s\"]{4,})")
+"""ASE loops over the columns that `Properties` promises, however many they are."""
+
 _DATABASE_ADVICE = "Write the row again with ASE, or delete it"
 
 
@@ -52,6 +55,8 @@ def _parse_frames(path: Path, lines: list[str], starts: list[int]) -> Iterator[E
             yield wrong("number of atoms", reason, "Write the number of atoms, and a line for each")
         elif "\ufffd" in "".join(frame):
             yield wrong("text", "not UTF-8", "Save the file as UTF-8")
+        elif many := _MANY_COLUMNS.search(frame[1]):
+            yield wrong("Properties", f"{many[1][:40]!r} columns", "Write it again with ASE")
         else:
             try:
                 atoms = next(read_xyz(io.StringIO("\n".join(frame) + "\n"), 0))
