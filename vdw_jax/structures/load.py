@@ -9,7 +9,8 @@
 | pymatgen's `.json` | an item | a number beside the structure, or in its `data` |
 | `.npz` | a row of what `CrystalDataset.save` wrote | a scalar, or metadata of real numbers |
 
-All but `.db` and `.npz` may be gzipped (`.gz`). A property that is absent, empty or NaN in a row is unknown there.
+`.csv`, `.extxyz` and pymatgen's `.json` may be gzipped (`.gz`). A property that is absent, empty or NaN in a row is
+unknown there.
 """
 
 from __future__ import annotations

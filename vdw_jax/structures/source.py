@@ -66,7 +66,7 @@ def load_source(
         )  # fmt: skip
         return dataset
     if name == "file":
-        raise DataError("no file is named: set data.path")
+        raise DataError("no file is named: set data.path, as in --config.data.path=my.csv")
     parts = [load_relaxed(family)[0] for family in name.split("+")]
     dataset = parts[0] if len(parts) == 1 else concatenate(parts)
     largest = int(dataset.num_atoms.max())
