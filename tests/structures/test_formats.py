@@ -177,7 +177,7 @@ def test_crystals_stay_crystals_unless_told(tmp_path, atoms):
     assert (data.periodicity, len(data), problems) == (BULK, 3, [])
     assert data.ids.tolist()[:2] == ["a-1", "a-2"]
     np.testing.assert_allclose(data.cell[0], salt.cell.array, atol=1e-6)
-    with pytest.raises(DataError, match=r"a\.extxyz: row 1: cell: not a slab.*\(1 more problems\)"):
+    with pytest.raises(DataError, match=r"a\.extxyz: row 1: cell: not a slab.* \(problem 1 of 2; python -m"):
         load_structures(tmp_path / "a.extxyz", periodicity="slab", use_cache=False)
     write(tmp_path / "b.extxyz", [atoms[0]])
     assert load_structures(tmp_path / "b.extxyz", periodicity="bulk", use_cache=False)[0].periodicity == BULK
@@ -263,7 +263,7 @@ def test_check_says_what_is_there(tmp_path, atoms, monkeypatch, capsys):
     write(tmp_path / "b.extxyz", [atoms[0], *atoms])
     code, said = check(monkeypatch, capsys, str(tmp_path / "b.extxyz"))
     assert code == 1
-    assert "b.extxyz: row 2: material_id:" in said and "1 can not" in said and "skip_problems=True" in said
+    assert "b.extxyz: row 2: id:" in said and "1 can not" in said and "skip_problems=True" in said
     code, said = check(monkeypatch, capsys, str(tmp_path / "b.extxyz"), "--max_atoms=7")
     assert code == 2 and said.count("8 atoms; at most 7") == 5
     code, said = check(monkeypatch, capsys, str(tmp_path / "b.extxyz"), "--scalars=colour")

@@ -42,7 +42,7 @@ def test_a_file_is_all_that_has_to_be_named(tmp_path):
         (dict(path=""), "set data.path"),
         (dict(scalars=("colour",)), "no property 'colour'; there are gap, hardness"),
         (dict(scalars=("nothing",)), "nothing is unknown in all structures"),
-        (dict(max_atoms=1), r"row 1: atoms: 2 atoms; at most 1 .*max_atoms=2.*\(19 more problems\)"),
+        (dict(max_atoms=1), r"row 1: atoms: 2 atoms; at most 1 .*max_atoms=2.*\(problem 1 of 20; python -m"),
         (dict(periodicity="slab"), "row 1: cell: not a slab"),
     ],
 )

@@ -99,7 +99,8 @@ def _entry(path: Path, row: int, atoms: Atoms, values: dict[str, Any], cell_fiel
     if not np.any(atoms.cell.array):
         return Problem(str(path), row, cell_field, "no cell", "Write the lattice vectors, or leave molecules out")
     a, b, c = (bool(period) for period in atoms.pbc)
+    name, id_field = id_among(values, f"{path.stem}-{row}")
     return Entry(
-        str(path), row, id_among(values, f"{path.stem}-{row}"), atoms.numbers, atoms.positions.astype(float),
-        atoms.cell.array, plain_values(values), (a, b, c),
+        str(path), row, name, atoms.numbers, atoms.positions.astype(float), atoms.cell.array, plain_values(values),
+        (a, b, c), id_field=id_field,
     )  # fmt: skip

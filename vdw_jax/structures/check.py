@@ -68,7 +68,7 @@ def train_command(dataset: CrystalDataset, path: str, periodicity: str, has_prob
     if has_problems:
         settings["skip_problems"] = True
     words = [shlex.quote(f"--config.data.{name}={value}") for name, value in settings.items()]
-    return " ".join(["python train.py --config=configs/j2dh8_laptop.py", *words, "--workdir=runs/mine"])
+    return " ".join(["python train.py --config=configs/custom.py", *words, "--workdir=runs/mine"])
 
 
 def main() -> None:

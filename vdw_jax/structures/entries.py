@@ -39,6 +39,7 @@ class Entry:
     values: Mapping[str, Any] = field(default_factory=dict)  # numbers and texts by name
     periodicity: Periodicity = BULK  # as the file says
     column: str | None = None  # the field of the file that holds the structure, where it is only one
+    id_field: str = "material_id"  # the field of the file that names it
 
     def problem(self, field: str, reason: str, advice: str) -> Problem:
         """What is wrong with this structure."""
@@ -69,13 +70,13 @@ def plain_values(values: Mapping[str, Any]) -> dict[str, float | str]:
     return kept
 
 
-def id_among(values: Mapping[str, Any], otherwise: str) -> str:
-    """The structure's name by the first of `ID_KEYS` that says something."""
+def id_among(values: Mapping[str, Any], otherwise: str) -> tuple[str, str]:
+    """The structure's name by the first of `ID_KEYS` that says something, and that key."""
     for key in ID_KEYS:
         value = values.get(key)
         if isinstance(value, str | int) and str(value).strip():
-            return str(value).strip()
-    return otherwise
+            return str(value).strip(), key
+    return otherwise, ID_KEYS[0]
 
 
 def first_line(error: BaseException) -> str:

@@ -81,5 +81,5 @@ def _parse(path: Path, named: list[tuple[str | None, Any]]) -> Iterator[Entry | 
             data = item.get("data")
             values |= {**item, **(data if isinstance(data, dict) else {})}
         plain = {key: value for key, value in plain_values(values).items() if not key.startswith("@")}
-        label = name if name and name.strip() else id_among(values, f"{path.name.split('.')[0]}-{row}")
-        yield Entry(str(path), row, label, numbers, positions, cell, plain, (a, b, c))
+        label, id_field = (name, "name") if name else id_among(values, f"{path.name.split('.')[0]}-{row}")
+        yield Entry(str(path), row, label, numbers, positions, cell, plain, (a, b, c), id_field=id_field)

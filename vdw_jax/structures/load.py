@@ -97,8 +97,8 @@ def load_structures(
             _to_cache(stored, *found)
     dataset, problems = found
     if problems and on_error == "raise":
-        others = f" ({len(problems) - 1} more problems)" if len(problems) > 1 else ""
-        raise DataError(f"{problems[0]}{others}")
+        where = f"problem 1 of {len(problems)}; python -m vdw_jax.structures.check {path} lists them"
+        raise DataError(f"{problems[0]} ({where})")
     return dataset, problems
 
 
@@ -207,7 +207,7 @@ def _repeated(entry: Entry, first_row: dict[str, str]) -> list[Problem]:
     if entry.id not in first_row:
         return []
     reason = f"{entry.id!r} occurs before, in {first_row[entry.id]}"
-    return [entry.problem("material_id", reason, "Give every structure a name of its own")]
+    return [entry.problem(entry.id_field, reason, "Give every structure a name of its own")]
 
 
 def _is_absent(value: float | str | None) -> bool:
