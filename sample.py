@@ -9,7 +9,7 @@ import sys
 import time
 
 from vdw_jax.design.generate import generate
-from vdw_jax.design.request import RequestError, make_request
+from vdw_jax.design.request import RequestError, make_request, parse_targets
 from vdw_jax.design.saved import describe_run, differences, parse_with_saved
 from vdw_jax.design.trained import PRETRAINED, CheckpointError, load_trained
 from vdw_jax.diffusion.samplers import SAMPLERS
@@ -23,6 +23,8 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--target_formula", metavar="FORMULA", help="e.g. GaInSSe2; its counts hold exactly")
     parser.add_argument("--target_energy", metavar="EV", type=float, help="the model's first scalar, eV a cell")
+    other = "another property that the checkpoint learned; may be repeated"
+    parser.add_argument("--target", metavar="NAME=VALUE", action="append", default=[], help=other)
     parser.add_argument("--num_samples", metavar="N", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same structures")
     parser.add_argument("--steps", metavar="N", type=int, help="network calls a structure; the checkpoint's by default")
@@ -41,7 +43,7 @@ def main() -> None:
     try:
         given = parse_arguments()
         energy = None if given.target_energy is None else f"{given.target_energy:g}eV"
-        asked_for = "_".join(filter(None, (given.target_formula, energy))) or "any"
+        asked_for = "_".join(filter(None, (given.target_formula, energy, *given.target))) or "any"
         out = given.out or f"samples/{asked_for}-seed{given.seed}"
         if given.num_samples < 1:
             raise RequestError(f"--num_samples is at least 1, not {given.num_samples}")
@@ -50,6 +52,7 @@ def main() -> None:
         if given.target_energy is not None and not names:
             raise RequestError("this checkpoint was trained without an energy")
         wanted = {} if given.target_energy is None else {names[0]: given.target_energy}
+        wanted |= parse_targets(given.target)
         request = make_request(trained, given.target_formula, wanted)
         schedule = trained.schedule(given.steps, given.sampler)
         record = describe_run(vars(given), trained, schedule.num_calls)

@@ -44,9 +44,11 @@ def get_config() -> ml_collections.ConfigDict:
             seed=0,
             data=dict(
                 source="j2dh8",
-                path="",
-                scalars=("formation_energy_ev",),
+                path="",  # structures of one's own, instead of the source: docs/tutorial_custom_data.md
+                scalars=("formation_energy_ev",),  # conditions; on the command line as a,b
                 max_atoms=20,
+                periodicity="auto",  # of the path: "slab", "bulk", or "auto" for what most of it is
+                skip_problems=False,  # of the path: leave out what is wrong in it instead of stopping
                 split="structure",
                 split_seed=0,
             ),

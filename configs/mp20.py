@@ -10,6 +10,6 @@ def get_config():
     """Three periods, up to 20 atoms, formation energy an atom as the condition."""
     config = j2dh8.get_config()
     config.data.update(
-        dict(source="csv", path="", scalars=("formation_energy_per_atom",), max_atoms=20, split="structure")
+        dict(source="file", scalars=("formation_energy_per_atom",), max_atoms=20, periodicity="bulk")
     )
     return config

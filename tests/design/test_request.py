@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from vdw_jax.design.request import RequestError, make_request
+from vdw_jax.design.request import RequestError, make_request, parse_targets
 
 
 def test_smallest_fitting_number_of_formula_units(trained):
@@ -58,3 +58,13 @@ def test_what_lies_outside_the_data_is_noted(trained, formula, scalars, said):
     request = make_request(trained, formula, scalars)
     assert len(request.notes) == 1
     assert said in request.notes[0]
+
+
+def test_targets_by_name():
+    assert parse_targets(["gap=1.5", "a=b=-2e-3"]) == {"gap": 1.5, "a=b": -0.002}
+
+
+@pytest.mark.parametrize("texts", [["gap"], ["=1"], ["gap=wide"], ["gap=nan"], ["gap=1", "gap=2"]])
+def test_targets_that_are_none(texts):
+    with pytest.raises(RequestError, match="NAME=VALUE|asked for twice"):
+        parse_targets(texts)

@@ -121,8 +121,8 @@ def test_load_source_joins_families_and_promotes_metadata():
     "arguments,message",
     [
         ({"name": "qm9"}, "unknown data set 'qm9'"),
-        ({"name": "csv"}, "needs path"),
-        ({"name": "iii_vi", "path": "a.csv"}, "takes no path"),
+        ({"name": "file"}, "set data.path"),
+        ({"name": "iii_vi", "path": "none.csv"}, "none.csv: cannot be read"),
         ({"name": "iii_vi", "max_atoms": 9}, "10 atoms; max_atoms is 9"),
         ({"name": "iii_vi", "properties": ("colour",)}, "no property 'colour'"),
     ],

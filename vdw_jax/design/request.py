@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -33,6 +33,27 @@ class Request:
     def asked(self) -> dict[str, str]:
         """The formula, if there is one; scalars are named by the model."""
         return {} if self.formula is None else {"formula": self.formula}
+
+
+def parse_targets(texts: Sequence[str]) -> dict[str, float]:
+    """`gap=1.5` as a value by its name.
+
+    Raises:
+      RequestError: no name, no number, or a name twice.
+    """
+    targets: dict[str, float] = {}
+    for text in texts:
+        name, _, value = text.rpartition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = float("nan")
+        if not name or not np.isfinite(number):
+            raise RequestError(f"{text!r} is not NAME=VALUE, as in gap=1.5")
+        if name in targets:
+            raise RequestError(f"{name} is asked for twice")
+        targets[name] = number
+    return targets
 
 
 def make_request(

@@ -42,6 +42,8 @@ def describe_run(settings: Mapping[str, Any], trained: Trained, network_calls: i
     for name, value in kept.items():
         if value is True:
             flags.append(f"--{name}")
+        elif isinstance(value, list):
+            flags += [f"--{name}={item}" for item in value]
         elif value is not None and value is not False:
             flags.append(f"--{name}={value}")
     return {

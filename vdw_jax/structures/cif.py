@@ -1,22 +1,25 @@
-"""A small, fast reader for the P1 CIFs that pymatgen writes; anything else goes to pymatgen's own parser."""
+"""CIF: a small, fast reader for the P1 files that pymatgen writes; anything else goes to pymatgen's own parser."""
 
 from __future__ import annotations
 
+import csv
 import math
 import shlex
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
 from vdw_jax.structures.elements import ATOMIC_NUMBERS
+from vdw_jax.structures.entries import Entry, Reading, StructureError, arrays_of, first_line
+from vdw_jax.structures.errors import DataError, Problem
 
-_ISOTOPES = ("D", "T")
+PROPERTIES_FILE = "properties.csv"
+"""Beside the CIFs of a folder: `material_id` (name of the file, without .cif) and a column for each property."""
+
 _LENGTHS = ("_cell_length_a", "_cell_length_b", "_cell_length_c")
 _ANGLES = ("_cell_angle_alpha", "_cell_angle_beta", "_cell_angle_gamma")
 _FRACTIONS = ("_atom_site_fract_x", "_atom_site_fract_y", "_atom_site_fract_z")
-
-
-class CifError(ValueError):
-    """The CIF text cannot be read; the message gives the reason."""
 
 
 class _Unusual(Exception):
@@ -27,15 +30,15 @@ def cell_from_parameters(lengths: list[float], angles_degrees: list[float]) -> n
     """Cell in pymatgen's convention: c along z, a in the xz plane; rows a, b, c [3, 3], Angstrom.
 
     Raises:
-        CifError: no cell has these lengths (Angstrom) and angles.
+        StructureError: no cell has these lengths (Angstrom) and angles.
     """
     if not all(math.isfinite(x) and x > 0 for x in [*lengths, *angles_degrees]) or max(angles_degrees) >= 180:
-        raise CifError(f"no cell has lengths {lengths} and angles {angles_degrees}")
+        raise StructureError(f"no cell has lengths {lengths} and angles {angles_degrees}")
     a, b, c = lengths
     alpha, beta, gamma = (math.radians(x) for x in angles_degrees)
     cosine = (math.cos(alpha) * math.cos(beta) - math.cos(gamma)) / (math.sin(alpha) * math.sin(beta))
     if not -1 < cosine < 1:
-        raise CifError(f"no cell has angles {angles_degrees}")
+        raise StructureError(f"no cell has angles {angles_degrees}")
     gamma_star = math.acos(cosine)
     return np.array(
         [
@@ -100,7 +103,7 @@ def _fast(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if [op.replace(" ", "").lower() for op in operations] != ["x,y,z"]:
         raise _Unusual
     if any(float(value) != 1 for value in sites.get("_atom_site_occupancy", [])):
-        raise CifError("a site is partly occupied")
+        raise StructureError("a site is partly occupied")
     numbers = np.array([ATOMIC_NUMBERS[name] for name in sites["_atom_site_type_symbol"]])
     fractions = np.array([[float(value) for value in sites[key]] for key in _FRACTIONS]).T
     cell = cell_from_parameters([float(single[k]) for k in _LENGTHS], [float(single[k]) for k in _ANGLES])
@@ -115,18 +118,12 @@ def _slow(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            structure = CifParser.from_str(text).parse_structures(primitive=False)[0]
+            structures = CifParser.from_str(text).parse_structures(primitive=False)
     except Exception as error:  # pymatgen raises many kinds; each becomes a named problem of its row
-        reason = str(error).splitlines()
-        raise CifError(f"not a readable CIF ({reason[0] if reason else type(error).__name__})") from error
-    if not structure.is_ordered:
-        raise CifError("a site is partly occupied")
-    symbols = [site.specie.symbol for site in structure]
-    unknown = [name for name in symbols if name not in ATOMIC_NUMBERS and name not in _ISOTOPES]
-    if unknown:
-        raise CifError(f"unknown element {unknown[0]!r}: none of H..Fm")
-    numbers = np.array([1 if name in _ISOTOPES else ATOMIC_NUMBERS[name] for name in symbols])
-    return numbers, structure.frac_coords, structure.lattice.matrix
+        raise StructureError(f"not a readable CIF ({first_line(error)})") from error
+    if len(structures) > 1:
+        raise StructureError(f"{len(structures)} structures in one CIF")
+    return arrays_of(structures[0])
 
 
 def parse_cif(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -136,24 +133,70 @@ def parse_cif(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         text: the CIF.
 
     Returns:
-        Atomic numbers [N], fractional coordinates in [0, 1) [N, 3], cell rows a, b, c [3, 3] in Angstrom.
+        Atomic numbers [N], fractional coordinates as written [N, 3], cell rows a, b, c [3, 3] in Angstrom.
 
     Raises:
-        CifError: unreadable, partly occupied, an element past Fm, no volume, or two atoms at one place.
+        StructureError: unreadable, several structures, partly occupied, an element past Fm, or no cell.
     """
     try:
-        numbers, fractions, cell = _fast(text)
-    except (_Unusual, KeyError, IndexError, CifError, ValueError) as reason:
-        if isinstance(reason, CifError):
-            raise
-        numbers, fractions, cell = _slow(text)
-    if len(numbers) == 0 or not (np.isfinite(fractions).all() and np.isfinite(cell).all()):
-        raise CifError("no atoms, or a coordinate that is no number")
-    fractions = fractions - np.floor(fractions + 1e-6)
-    apart = fractions[:, None] - fractions[None]
-    apart -= np.round(apart)
-    distance = np.sqrt(((apart @ cell) ** 2).sum(-1)) + 9.0 * np.eye(len(numbers))
-    if distance.min() < 1e-2:
-        first, second = np.unravel_index(distance.argmin(), distance.shape)
-        raise CifError(f"atoms {first + 1} and {second + 1} are at one place")
-    return numbers, fractions, cell
+        return _fast(text)
+    except StructureError:
+        raise
+    except (_Unusual, KeyError, IndexError, ValueError):
+        return _slow(text)
+
+
+CIF_ADVICE = "Write it again with pymatgen or ASE, fully occupied, one structure; or leave it out"
+
+
+def read_cifs(path: Path) -> Reading:
+    """One CIF file, or every one of a folder; properties come from `properties.csv` in it.
+
+    Raises:
+        DataError: no CIF in the folder, or its table of properties is no such table.
+    """
+    files = [path] if path.is_file() else cif_files(path)
+    if not files:
+        raise DataError(f"{path}: no .cif file in this folder")
+    table = path / PROPERTIES_FILE
+    properties = _read_properties(table) if table.is_file() else {}
+    return Reading(len(files), _read_files(files, properties, table))
+
+
+def cif_files(folder: Path) -> list[Path]:
+    """The CIFs of a folder, by name."""
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() == ".cif" and file.is_file())
+
+
+def _read_files(files: list[Path], properties: dict[str, dict[str, str]], table: Path) -> Iterator[Entry | Problem]:
+    for file in files:
+        try:
+            numbers, fractions, cell = parse_cif(file.read_bytes().decode("utf-8-sig"))
+        except (StructureError, UnicodeDecodeError, OSError) as error:
+            reason = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else first_line(error)
+            yield Problem(str(file), 0, "cif", reason, CIF_ADVICE)
+            continue
+        values = properties.get(file.stem, {})
+        yield Entry(str(file), 0, file.stem, numbers, fractions @ cell, cell, values)
+    known = {file.stem for file in files}
+    for row, name in enumerate(properties, start=1):
+        if name not in known:
+            yield Problem(str(table), row, "material_id", f"no file {name}.cif", "Add the file, or remove the row")
+
+
+def _read_properties(table: Path) -> dict[str, dict[str, str]]:
+    try:
+        with open(table, encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file, strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table}: not a CSV file: {error}") from error
+    by_name: dict[str, dict[str, str]] = {}
+    for place, row in enumerate(rows, start=1):
+        name = (row.pop("material_id", None) or "").strip().removesuffix(".cif")
+        if not name or name in by_name:
+            reason = f"{name!r} occurs before" if name else "empty, or no such column"
+            raise DataError(f"{table}: row {place}: material_id: {reason}")
+        if None in row or None in row.values():
+            raise DataError(f"{table}: row {place}: not as many cells as columns")
+        by_name[name] = row
+    return by_name

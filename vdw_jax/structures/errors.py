@@ -1,4 +1,8 @@
-"""What this room raises when its input is at fault."""
+"""What this room raises when its input is at fault, and how it names what is wrong with one structure of a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
 
 
 class DataError(ValueError):
@@ -7,3 +11,18 @@ class DataError(ValueError):
 
 class FormulaError(ValueError):
     """A chemical formula cannot be used; the message is one line that a person can act on."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why one structure of a file cannot be used, and what to do about it."""
+
+    file: str
+    row: int  # 1 is the first structure, or the first row under a header; 0 where a file is one structure
+    field: str
+    reason: str
+    advice: str
+
+    def __str__(self) -> str:
+        row = f" row {self.row}:" if self.row else ""
+        return f"{self.file}:{row} {self.field}: {self.reason}. {self.advice}"

@@ -5,27 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from vdw_jax.structures.csv_reader import read_csv
 from vdw_jax.structures.dataset import CrystalDataset, concatenate
 from vdw_jax.structures.errors import DataError
 from vdw_jax.structures.files import SHIPPED
+from vdw_jax.structures.load import load_structures, with_properties
 
-SOURCES = ("j2dh8", "iii_vi", "j2dh8+iii_vi", "csv")
-
-
-def _with_properties(dataset: CrystalDataset, properties: Sequence[str]) -> CrystalDataset:
-    """Keep the named columns as scalars; real-valued metadata may be named too."""
-    reals = {name: values for name, values in dataset.metadata.items() if values.dtype.kind == "f"}
-    columns = reals | dataset.scalars
-    for name in properties:
-        if name not in columns:
-            raise DataError(f"no property {name!r}; there are {', '.join(sorted(columns))}")
-    return replace(dataset, scalars={name: columns[name].astype(np.float32) for name in properties})
+SOURCES = ("j2dh8", "iii_vi", "j2dh8+iii_vi", "file")
 
 
 def load_relaxed(family: str) -> tuple[CrystalDataset, dict[str, Any]]:
@@ -47,30 +34,42 @@ def load_source(
     path: str | os.PathLike[str] | None = None,
     properties: Sequence[str] = (),
     max_atoms: int = 20,
+    periodicity: str = "auto",
+    skip_problems: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
+    quiet: bool = True,
 ) -> CrystalDataset:
     """Load a data set.
 
     Args:
-        name: "j2dh8", "iii_vi", "j2dh8+iii_vi" (relaxed and labelled), or "csv" (read from `path`).
-        path: the CSV file, for "csv" only.
+        name: "j2dh8", "iii_vi" or "j2dh8+iii_vi" (relaxed and labelled); not read where there is a path, "file" if
+            there has to be one.
+        path: a file or folder of one's own, as in `load.load_structures`.
         properties: scalars to keep; empty keeps all of them. docs/dataset.md lists those of the families.
         max_atoms: most atoms a crystal may have.
-        cache_dir: where parsed CSV files are kept; see `csv_reader.read_csv`.
+        periodicity: of a file; "slab", "bulk" or "auto".
+        skip_problems: leave out what is wrong in a file instead of stopping at it.
+        cache_dir: where parsed files are kept.
+        quiet: no progress line.
 
     Raises:
-        DataError: an unknown name or property, `path` missing or out of place, a bad row, or a crystal that
-            is too large.
+        DataError: an unknown name or property, no path, a structure that cannot be used, or a crystal that is too
+            large.
     """
     if name not in SOURCES:
         raise DataError(f"unknown data set {name!r}; choose one of {', '.join(SOURCES)}")
-    if (name == "csv") != (path is not None):
-        raise DataError(f"data set {name!r} {'needs' if name == 'csv' else 'takes no'} path")
     if path is not None:
-        return read_csv(path, properties, max_atoms, "raise", cache_dir)[0]
+        on_error = "skip" if skip_problems else "raise"
+        dataset, _ = load_structures(
+            path, properties, max_atoms=max_atoms, periodicity=periodicity, on_error=on_error, cache_dir=cache_dir,
+            quiet=quiet,
+        )  # fmt: skip
+        return dataset
+    if name == "file":
+        raise DataError("no file is named: set data.path, as in --config.data.path=my.csv")
     parts = [load_relaxed(family)[0] for family in name.split("+")]
     dataset = parts[0] if len(parts) == 1 else concatenate(parts)
     largest = int(dataset.num_atoms.max())
     if largest > max_atoms:
         raise DataError(f"data set {name!r} has crystals of {largest} atoms; max_atoms is {max_atoms}")
-    return _with_properties(dataset, properties) if properties else dataset
+    return with_properties(dataset, properties) if properties else dataset

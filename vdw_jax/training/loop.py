@@ -26,6 +26,7 @@ from vdw_jax.model.config import ModelConfig, ScalarCondition
 from vdw_jax.model.cwgan import Critic, Generator
 from vdw_jax.model.fusion import condition_vector
 from vdw_jax.structures.dataset import CrystalDataset
+from vdw_jax.structures.errors import DataError
 from vdw_jax.structures.formula import formula_string
 from vdw_jax.structures.source import load_source
 from vdw_jax.structures.splits import split_dataset
@@ -111,14 +112,32 @@ def create_optimizer(config: ConfigDict) -> optax.GradientTransformationExtraArg
 
 
 def create_data(config: ConfigDict) -> tuple[CrystalDataset, dict[str, np.ndarray]]:
-    """The configured data set and its split."""
+    """The configured data set and its split.
+
+    Raises:
+      DataError: it cannot be used, a part has fewer than two structures, or a condition is unknown in all of them.
+    """
     data = load_source(
         config.data.source,
         path=config.data.path or None,
         properties=tuple(config.data.scalars),
         max_atoms=config.data.max_atoms,
+        periodicity=config.data.periodicity,
+        skip_problems=config.data.skip_problems,
+        quiet=False,
     )
-    return data, split_dataset(data, config.data.split_seed, by=config.data.split)
+    split = split_dataset(data, config.data.split_seed, by=config.data.split)
+    if min(len(split[part]) for part in ("train", "validation")) < 2:
+        raise DataError(f"{len(data)} structures are too few to learn from: at least 10 are needed, 200 are a start")
+    for name in config.data.scalars:
+        if not np.isfinite(data.scalars[name][split["train"]]).any():
+            raise DataError(f"{name} is unknown in all structures to learn from; leave it out of data.scalars")
+    return data, split
+
+
+def _condition_names(scalars: tuple[str, ...]) -> tuple[str, ...]:
+    """`("a,b",)`, which is what `--config.data.scalars=a,b` gives, as `("a", "b")`."""
+    return tuple(name.strip() for text in scalars for name in text.split(",") if name.strip())
 
 
 def train(config: ConfigDict, workdir: str | Path, *, quiet: bool = False) -> dict[str, float]:
@@ -131,7 +150,10 @@ def train(config: ConfigDict, workdir: str | Path, *, quiet: bool = False) -> di
       of the first stage are over); everything is saved then.
     Raises:
       ConfigError: if the batch size is no multiple of the number of devices.
+      DataError: if the data cannot be used.
     """
+    config = config.copy_and_resolve_references()
+    config.data.scalars = _condition_names(config.data.scalars)
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     mesh = data_mesh()

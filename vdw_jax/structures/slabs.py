@@ -1,0 +1,77 @@
+"""Slabs in cells that are periodic in three directions: finding the vacuum, and dropping it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vdw_jax.structures.stacking import VACUUM_ANGSTROM
+
+SMALLEST_VACUUM_ANGSTROM = 7.0
+"""Empty space along an axis, from atom to atom, that is taken for vacuum. Gaps of layered crystals have 2.5 to 4.5."""
+
+SMALLEST_CUT_ANGSTROM = 2.5
+"""A cell that is said to be a slab needs at least this gap along c to be cut at."""
+
+TURNED = {"a": "[[0, 1, 0], [0, 0, 1], [1, 0, 0]]", "b": "[[0, 0, 1], [1, 0, 0], [0, 1, 0]]"}
+"""Matrices for `ase.build.make_supercell` that make this axis c and keep the handedness."""
+
+
+def spacings(cell: np.ndarray) -> np.ndarray:
+    """Distance between neighbouring lattice planes along a, b and c; [3, 3] -> [3], Angstrom."""
+    return 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+
+
+def empty_spaces(fractions: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    """Widest empty space along each axis, between atoms or their images, normal to the other two.
+
+    Args:
+        fractions: fractional coordinates, [n, 3].
+        cell: rows a, b, c, [3, 3], Angstrom.
+
+    Returns:
+        [3], Angstrom.
+    """
+    return _gaps(fractions).max(0) * spacings(cell)
+
+
+def _gaps(fractions: np.ndarray) -> np.ndarray:
+    """From each atom to the next above, around the period, in the order of their heights; [n, 3] -> [n, 3]."""
+    ordered = np.sort(fractions % 1.0, axis=0)
+    return np.roll(ordered, -1, axis=0) - ordered + (np.arange(len(ordered)) == len(ordered) - 1)[:, None]
+
+
+def made_whole(fractions: np.ndarray) -> np.ndarray:
+    """Moves atoms by periods along c so that the widest empty space lies outside them all; [n, 3] -> [n, 3]."""
+    heights = fractions[:, 2] % 1.0
+    ordered, gaps = np.sort(heights), _gaps(fractions)[:, 2]
+    bottom = ordered[(gaps.argmax() + 1) % len(ordered)]
+    whole = fractions.copy()
+    whole[:, 2] = bottom + (heights - bottom) % 1.0
+    return whole
+
+
+def height_above(positions: np.ndarray, cell: np.ndarray) -> float:
+    """From the lowest atom to the highest along a x b; [n, 3], [3, 3] -> Angstrom."""
+    normal = np.cross(cell[0], cell[1])
+    return float(np.ptp(positions @ normal) / np.linalg.norm(normal))
+
+
+def as_slab(positions: np.ndarray, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Turns a slab so that a lies along x and its normal, a x b, along z; mean height 0, c = height and vacuum.
+
+    Args:
+        positions: of a whole slab, [n, 3], Cartesian, Angstrom.
+        cell: rows a, b, c, [3, 3], Angstrom; c is not read.
+
+    Returns:
+        Positions and cell in the convention of `vdw_jax.types.CrystalBatch`.
+    """
+    a, b = cell[0], cell[1]
+    normal = np.cross(a, b)
+    x, z = a / np.linalg.norm(a), normal / np.linalg.norm(normal)
+    axes = np.stack([x, np.cross(z, x), z], axis=1)
+    turned, plane = positions @ axes, cell[:2] @ axes
+    turned[:, 2] -= turned[:, 2].mean()
+    plane[:, 2] = plane[0, 1] = 0.0
+    height = turned[:, 2].max() - turned[:, 2].min()
+    return turned, np.vstack([plane, [0.0, 0.0, height + VACUUM_ANGSTROM]])
