@@ -22,12 +22,13 @@ ALLOWED: dict[str, set[str]] = {
     "training": GROUND | {"structures", "graphs", "equivariant", "diffusion", "model"},
     "design": GROUND
     | {"structures", "graphs", "equivariant", "diffusion", "model", "training", "pretrained"},
-    "judge": GROUND | {"structures", "graphs", "training", "pretrained"},
+    "property_model": GROUND | {"structures", "graphs", "training", "pretrained"},
     "metrics": GROUND | {"structures", "graphs"},
     "report": GROUND
     | {"structures", "graphs", "equivariant", "diffusion", "model", "training", "metrics", "design", "pretrained"},
     "pretrained": GROUND | {"structures", "graphs", "equivariant", "diffusion", "model", "training"},
-    "evaluate": GROUND | {"structures", "diffusion", "training", "design", "metrics", "report"},
+    "evaluate": GROUND
+    | {"structures", "diffusion", "training", "design", "metrics", "report", "property_model"},
 }
 """What each room may import besides itself, low rooms first."""
 

@@ -179,7 +179,7 @@ def test_what_cannot_be_done_is_one_line(monkeypatch, capsys, arguments, said):
 
 
 def test_energy_models_by_name():
-    assert cli.energy_model("math:sqrt")(4.0) == 2.0
+    assert cli.energy_model("math:sqrt").predict(4.0) == 2.0
     for name in ("math", "math:nothing", "no_such_module:f", "math:pi", ":f"):
         with pytest.raises(cli.UsageError, match="energy_model"):
             cli.energy_model(name)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.evaluate.conftest import changed, layers_swapped, moved
 from vdw_jax.evaluate.samples import Samples, from_dataset, nothing
-from vdw_jax.evaluate.scoring import Settings, score_conditional, score_generation, score_reconstruction
+from vdw_jax.evaluate.scoring import EnergyModel, Settings, score_conditional, score_generation, score_reconstruction
 from vdw_jax.metrics.stacking import same_registry
 from vdw_jax.structures.csv_reader import read_csv
 from vdw_jax.structures.source import load_relaxed
@@ -119,11 +119,11 @@ def test_asked_and_got(crystals, settings):
     assert scored.notes["energy_model"] == "property head of the generator"
     assert [row["asked_formula"] for row in scored.rows][:2] == [first.formula, "GaInSSe2"]
 
-    other = score_conditional(samples, settings, energy_model=ten_atoms_of_energy)
+    other = score_conditional(samples, settings, energy_model=EnergyModel("ten", ten_atoms_of_energy))
     assert other.measures["energy_mae"][0] == pytest.approx((8.1 + 7.8) / 2)
-    assert other.notes["energy_model"].endswith("ten_atoms_of_energy")
+    assert other.notes["energy_model"] == "ten"
     with pytest.raises(ValueError, match="energies of shape"):
-        score_conditional(samples, settings, energy_model=lambda crystals: [0.0])
+        score_conditional(samples, settings, energy_model=EnergyModel("one", lambda crystals: [0.0]))
     with pytest.raises(ValueError, match="asked of each"):
         score_conditional(Samples(samples.crystals, {}), settings)
 

@@ -17,9 +17,13 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vdw_jax.evaluate.reference import FAMILIES, Reference, ReferenceError, load_reference, reference_of
+from vdw_jax.types import CrystalBatch
+
+if TYPE_CHECKING:
+    from vdw_jax.evaluate.scoring import EnergyModel
 
 PARTS = ("reconstruction", "generation", "conditional")
 
@@ -59,8 +63,9 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument(*names, dest="each", type=int, default=20, metavar="N", help="candidates a wish")
             command.add_argument("--energies", type=int, default=10, metavar="N", help="energies to ask for")
             command.add_argument("--formulas", type=int, default=50, metavar="N", help="formulas to ask for")
-            command.add_argument("--energy_model", metavar="MODULE:FUNCTION",
-                                 help="independent property model: a list of crystals to energies in eV")  # fmt: skip
+            command.add_argument("--energy_model", metavar="DIR",
+                                 help="independent property model: what vdw_jax.property_model.train wrote, or "
+                                      "module:function from a list of crystals to energies in eV")  # fmt: skip
         if part == "conditional":
             command.add_argument("--asked", type=Path, metavar="CSV",
                                  help="with --structures: id, asked_formula, asked_energy_ev")  # fmt: skip
@@ -247,20 +252,37 @@ def _data_settings(given: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def energy_model(name: str):
-    """The function that `module:function` names.
+def energy_model(name: str) -> EnergyModel:
+    """What `module:function` names, or a trained `property_model` by its directory.
 
     Raises:
-        UsageError: no such module, or no such function in it.
+        UsageError: no such module, no such function in it, or no property model there.
     """
+    from vdw_jax.evaluate.samples import as_dataset
+    from vdw_jax.evaluate.scoring import EnergyModel
+    from vdw_jax.property_model.trained import load_property_model
+    from vdw_jax.structures.errors import DataError
+
     module, _, function = name.partition(":")
+    if not function:
+        try:
+            trained = load_property_model(name)
+        except DataError as error:
+            raise UsageError(f"--energy_model={name}: {error}") from error
+
+        def predict(crystals):
+            data = as_dataset(crystals)
+            return trained.predict(CrystalBatch(data.atomic_numbers, data.positions, data.cell))  # type: ignore[arg-type]
+
+        error = trained.facts["errors"]["test"]
+        return EnergyModel(f"CGCNN in {name}, off by {error:.4f} eV in its test part", predict)
     try:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise UsageError(f"--energy_model={name}: {error}") from error
     if not callable(found):
         raise UsageError(f"--energy_model={name}: no function")
-    return found
+    return EnergyModel(name, found)
 
 
 def _page(given: argparse.Namespace) -> None:

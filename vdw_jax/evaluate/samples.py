@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.samples import VACUUM_ANGSTROM, to_crystals
-from vdw_jax.structures.cif import CifError, parse_cif
+from vdw_jax.structures.cif import parse_cif
 from vdw_jax.structures.dataset import CrystalDataset
+from vdw_jax.structures.entries import StructureError
 from vdw_jax.types import SLAB, CrystalBatch, Periodicity
 
 _FIELDS = ("atomic_numbers", "positions", "cell")
@@ -116,7 +117,7 @@ def read_structures(path: Path, periodicity: Periodicity) -> tuple[list[Crystal]
 def _from_cif(path: Path, periodicity: Periodicity) -> Crystal:
     try:
         numbers, fractions, cell = parse_cif(path.read_text(encoding="utf-8"))
-    except (CifError, OSError, UnicodeDecodeError) as error:
+    except (StructureError, OSError, UnicodeDecodeError) as error:
         print(f"note: {path}: {error}; it counts as invalid", file=sys.stderr)
         return nothing(path.stem, periodicity)
     return _standard(path.stem, numbers, fractions @ cell, cell, periodicity, across=True)

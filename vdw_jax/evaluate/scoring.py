@@ -30,17 +30,23 @@ from vdw_jax.metrics.stacking import same_registry
 from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.describe import describe
 from vdw_jax.report.samples import VACUUM_ANGSTROM
-from vdw_jax.structures.csv_reader import default_cache_dir
 from vdw_jax.structures.dataset import CrystalDataset, concatenate
 from vdw_jax.structures.errors import FormulaError
 from vdw_jax.structures.files import write_whole
 from vdw_jax.structures.formula import parse_formula
+from vdw_jax.structures.load import default_cache_dir
 
 Measure = tuple[float, float, float]
 """Value, low, high; NaN where there is nothing to measure."""
 
-EnergyModel = Callable[[Sequence[Crystal]], Sequence[float] | NDArray]
-"""An independent property model: crystals to the energy that was asked for, eV; NaN where it has none."""
+
+@dataclass(frozen=True)
+class EnergyModel:
+    """An independent property model: crystals to the energy that was asked for, eV; NaN where it has none."""
+
+    name: str
+    predict: Callable[[Sequence[Crystal]], Sequence[float] | NDArray]
+
 
 DISTRIBUTION_SAMPLES = 1000
 """Valid samples, at most, whose density and number of elements are compared (CDVAE)."""
@@ -173,8 +179,8 @@ def score_conditional(samples: Samples, settings: Settings, energy_model: Energy
     rows = _described(samples.crystals, settings)
     source, energies = "", None
     if energy_model is not None:
-        source = f"{energy_model.__module__}:{getattr(energy_model, '__qualname__', type(energy_model).__name__)}"
-        energies = np.asarray(energy_model(samples.crystals), float)
+        source = energy_model.name
+        energies = np.asarray(energy_model.predict(samples.crystals), float)
         if energies.shape != (len(rows),):
             raise ValueError(f"{source} gives energies of shape {energies.shape} for {len(rows)} structures")
     elif samples.predicted is not None:

@@ -1,4 +1,4 @@
-"""A trained judge on disk and in use."""
+"""A trained property model on disk and in use."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from vdw_jax.graphs.neighbours import image_range_for
-from vdw_jax.judge.cgcnn import CGCNN, CGCNNConfig
+from vdw_jax.property_model.cgcnn import CGCNN, CGCNNConfig
 from vdw_jax.structures.errors import DataError
 from vdw_jax.training.checkpoint import write_json_atomic
 from vdw_jax.training.export import load_weights, save_weights
 from vdw_jax.types import CrystalBatch
 
-SHIPPED = Path(__file__).parents[1] / "pretrained" / "judge"
-"""The judge that ships, for `formation_energy_ev`."""
+SHIPPED = Path(__file__).parents[1] / "pretrained" / "property_model"
+"""The one that ships, for `formation_energy_ev`."""
 
 MAX_IMAGES = 8
 """A cell that needs more images than this each way has collapsed; it is judged with as many as allowed."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Judge:
-    """A trained `CGCNN`, its weights, and what is on record of its training (`error`: mean absolute, test part)."""
+class PropertyModel:
+    """A trained `CGCNN`, its weights, and what is on record of its training (`errors`: mean absolute, of each part)."""
 
     model: CGCNN
     params: Any
@@ -66,15 +66,15 @@ def _apply(params, batch: CrystalBatch, *, model: CGCNN) -> Any:
     return model.apply(params, batch)
 
 
-def save_judge(directory: str | Path, judge: Judge) -> None:
+def save_property_model(directory: str | Path, trained: PropertyModel) -> None:
     """Writes `weights.npz` and `model.json`."""
     directory = Path(directory)
-    save_weights(directory / "weights.npz", jax.device_get(judge.params), dtype="float32")
-    write_json_atomic(directory / "model.json", judge.facts | {"model": dataclasses.asdict(judge.model.config)})
+    save_weights(directory / "weights.npz", jax.device_get(trained.params), dtype="float32")
+    write_json_atomic(directory / "model.json", trained.facts | {"model": dataclasses.asdict(trained.model.config)})
 
 
-def load_judge(directory: str | Path = SHIPPED) -> Judge:
-    """Reads what `save_judge` wrote.
+def load_property_model(directory: str | Path = SHIPPED) -> PropertyModel:
+    """Reads what `save_property_model` wrote.
 
     Raises:
       DataError: nothing there, or something else.
@@ -84,8 +84,8 @@ def load_judge(directory: str | Path = SHIPPED) -> Judge:
         facts = json.loads((directory / "model.json").read_text(encoding="utf-8"))
         model = CGCNN(CGCNNConfig.from_dict(facts.pop("model")))
         params = load_weights(directory / "weights.npz")
-    except FileNotFoundError as error:
-        raise DataError(f"no judge at {directory}: {Path(str(error.filename or error)).name} is missing") from None
+    except FileNotFoundError:
+        raise DataError(f"no property model at {directory} (weights.npz and model.json)") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{directory} holds no judge ({error})") from error
-    return Judge(model, jax.device_put(params), facts)
+        raise DataError(f"{directory} holds no property model ({error})") from error
+    return PropertyModel(model, jax.device_put(params), facts)

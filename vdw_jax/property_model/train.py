@@ -1,4 +1,4 @@
-"""Trains the judge: `python -m vdw_jax.judge.train --out=runs/judge`.
+"""Trains the property model: `python -m vdw_jax.property_model.train --out=runs/property_model`.
 
 A few minutes on a GPU. The same data and parts as the model's, weights of its own; the error on the test part goes
 on record.
@@ -21,8 +21,8 @@ import numpy as np
 import optax
 
 from vdw_jax.graphs.neighbours import image_range_for
-from vdw_jax.judge.cgcnn import CGCNN, CGCNNConfig
-from vdw_jax.judge.trained import Judge, save_judge
+from vdw_jax.property_model.cgcnn import CGCNN, CGCNNConfig
+from vdw_jax.property_model.trained import PropertyModel, save_property_model
 from vdw_jax.structures.dataset import CrystalDataset
 from vdw_jax.structures.errors import DataError
 from vdw_jax.structures.source import SOURCES, load_source
@@ -75,10 +75,10 @@ def train_steps(state, crystals: CrystalBatch, labels: jax.Array, *, model: CGCN
     return state, losses.mean()
 
 
-def fit_judge(
+def fit_property_model(
     data: CrystalDataset, label: str, fit: Fit, *, split: str = "structure", sizes: dict[str, Any] | None = None,
     quiet: bool = False,
-) -> Judge:  # fmt: skip
+) -> PropertyModel:  # fmt: skip
     """Trains on the training part and puts the mean absolute errors of all parts on record, in the label's unit.
 
     Args:
@@ -111,15 +111,15 @@ def fit_judge(
     params = jax.jit(model.init)(jax.random.key(fit.seed), jax.tree.map(lambda x: x[:2], crystals))
     state = (jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, params), fit.optimizer().init(params))
     done = 0
-    with Progress(fit.num_steps, "judge", quiet) as progress:
+    with Progress(fit.num_steps, "property model", quiet) as progress:
         while done < fit.num_steps:
             count = min(STEPS_PER_CALL, fit.num_steps - done)
             state, loss = train_steps(state, crystals, labels, model=model, fit=fit, num_steps=count)
             done += count
             progress.update(done, error=float(loss) * config.std)
-    judge = Judge(model, state[2], {})
+    trained = PropertyModel(model, state[2], {})
     errors = {
-        name: float(np.abs(judge.predict(_batch(data, parts[name])) - values[parts[name]]).mean()) for name in PARTS
+        name: float(np.abs(trained.predict(_batch(data, parts[name])) - values[parts[name]]).mean()) for name in PARTS
     }
     facts = {
         "label": label,
@@ -133,7 +133,7 @@ def fit_judge(
         "seconds": round(time.monotonic() - started, 1),
         "date": datetime.date.today().isoformat(),
     }
-    return dataclasses.replace(judge, facts=facts)
+    return dataclasses.replace(trained, facts=facts)
 
 
 def _batch(data: CrystalDataset, rows: np.ndarray) -> CrystalBatch:
@@ -158,15 +158,16 @@ def main() -> None:
     given = parser.parse_args()
     try:
         data = load_source(given.source, path=given.path, properties=(given.label,))
-        judge = fit_judge(data, given.label, Fit(given.steps, seed=given.seed), split=given.split, quiet=given.quiet)
+        fit = Fit(given.steps, seed=given.seed)
+        trained = fit_property_model(data, given.label, fit, split=given.split, quiet=given.quiet)
     except DataError as error:
-        print(f"judge: {error}", file=sys.stderr)
+        print(f"property_model: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    command = shlex.join(["python", "-m", "vdw_jax.judge.train", *sys.argv[1:]])
-    save_judge(given.out, dataclasses.replace(judge, facts=judge.facts | {"command": command}))
-    errors = ", ".join(f"{name} {error:.4f}" for name, error in judge.facts["errors"].items())
+    command = shlex.join(["python", "-m", "vdw_jax.property_model.train", *sys.argv[1:]])
+    save_property_model(given.out, dataclasses.replace(trained, facts=trained.facts | {"command": command}))
+    errors = ", ".join(f"{name} {error:.4f}" for name, error in trained.facts["errors"].items())
     print(f"mean absolute error of {given.label}: {errors}")
-    print(f"judge in {given.out} after {judge.facts['seconds']:.0f} s")
+    print(f"property model in {given.out} after {trained.facts['seconds']:.0f} s")
 
 
 if __name__ == "__main__":
