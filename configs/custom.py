@@ -11,7 +11,7 @@ def get_config():
     config = j2dh8_laptop.get_config()
     config.data.update(dict(source="file", scalars=(), max_atoms=20))
     config.train.update(
-        dict(batch_size=16, num_steps=1_000, warmup_steps=50, steps_per_call=25, steps_per_evaluation=250)
+        dict(batch_size=16, num_steps=800, warmup_steps=50, steps_per_call=25, steps_per_evaluation=200)
     )
-    config.gan.update(dict(num_steps=1_000))
+    config.gan.update(dict(num_steps=800))
     return config
