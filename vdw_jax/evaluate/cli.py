@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vdw_jax.evaluate.reference import FAMILIES, Reference, ReferenceError, load_reference, reference_of
+from vdw_jax.structures.source import SOURCES
 from vdw_jax.types import CrystalBatch
 
 if TYPE_CHECKING:
@@ -245,9 +246,9 @@ def _read(given: argparse.Namespace, part: str):
 
 def _data_settings(given: argparse.Namespace) -> dict[str, Any]:
     named = given.data or "j2dh8"
-    is_file = named.endswith((".csv", ".csv.gz"))
+    is_file = named not in SOURCES
     return {
-        "source": "csv" if is_file else named, "path": named if is_file else "", "properties": [],
+        "source": "file" if is_file else named, "path": named if is_file else "", "properties": [],
         "max_atoms": 1000, "split": given.split or "structure", "split_seed": 0,
     }  # fmt: skip
 
@@ -274,8 +275,8 @@ def energy_model(name: str) -> EnergyModel:
             data = as_dataset(crystals)
             return trained.predict(CrystalBatch(data.atomic_numbers, data.positions, data.cell))  # type: ignore[arg-type]
 
-        error = trained.facts["errors"]["test"]
-        return EnergyModel(f"CGCNN in {name}, off by {error:.4f} eV in its test part", predict)
+        off = trained.facts["errors"]["test"]
+        return EnergyModel(f"CGCNN in {name}, off by {off:.4f} eV in its test part", predict)
     try:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:

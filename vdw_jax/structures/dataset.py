@@ -6,7 +6,7 @@ import hashlib
 import os
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -237,3 +237,17 @@ def slab_dataset(
         scalars={name: values.astype(np.float32) for name, values in scalars.items()},
         metadata=metadata,
     )
+
+
+def with_properties(dataset: CrystalDataset, properties: Sequence[str]) -> CrystalDataset:
+    """Keep the named columns as scalars; real-valued metadata may be named too.
+
+    Raises:
+        DataError: there is no such column.
+    """
+    reals = {name: values for name, values in dataset.metadata.items() if values.dtype.kind == "f"}
+    columns = reals | dataset.scalars
+    for name in properties:
+        if name not in columns:
+            raise DataError(f"no property {name!r}; there are {', '.join(sorted(columns))}")
+    return replace(dataset, scalars={name: columns[name].astype(np.float32) for name in properties})

@@ -24,7 +24,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ from tqdm import tqdm
 from vdw_jax.structures.ase_reader import read_ase_database, read_extxyz
 from vdw_jax.structures.cif import PROPERTIES_FILE, cif_files, read_cifs
 from vdw_jax.structures.csv_reader import read_csv
-from vdw_jax.structures.dataset import CrystalDataset
+from vdw_jax.structures.dataset import CrystalDataset, with_properties
 from vdw_jax.structures.entries import Entry, Reading
 from vdw_jax.structures.errors import DataError, Problem
 from vdw_jax.structures.files import write_whole
@@ -266,20 +266,6 @@ def _assemble(
         scalars={name: np.array([s[i] for *_, s in good], np.float32) for i, name in enumerate(names)},
         metadata={name: np.array([str(e.values.get(name, "")) for e, *_ in good], np.str_) for name in texts},
     )
-
-
-def with_properties(dataset: CrystalDataset, properties: Sequence[str]) -> CrystalDataset:
-    """Keep the named columns as scalars; real-valued metadata may be named too.
-
-    Raises:
-        DataError: there is no such column.
-    """
-    reals = {name: values for name, values in dataset.metadata.items() if values.dtype.kind == "f"}
-    columns = reals | dataset.scalars
-    for name in properties:
-        if name not in columns:
-            raise DataError(f"no property {name!r}; there are {', '.join(sorted(columns))}")
-    return replace(dataset, scalars={name: columns[name].astype(np.float32) for name in properties})
 
 
 def _saved(

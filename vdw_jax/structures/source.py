@@ -7,10 +7,9 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from vdw_jax.structures.dataset import CrystalDataset, concatenate
+from vdw_jax.structures.dataset import CrystalDataset, concatenate, with_properties
 from vdw_jax.structures.errors import DataError
 from vdw_jax.structures.files import SHIPPED
-from vdw_jax.structures.load import load_structures, with_properties
 
 SOURCES = ("j2dh8", "iii_vi", "j2dh8+iii_vi", "file")
 
@@ -59,6 +58,8 @@ def load_source(
     if name not in SOURCES:
         raise DataError(f"unknown data set {name!r}; choose one of {', '.join(SOURCES)}")
     if path is not None:
+        from vdw_jax.structures.load import load_structures  # crystal libraries, which the families do not need
+
         on_error = "skip" if skip_problems else "raise"
         dataset, _ = load_structures(
             path, properties, max_atoms=max_atoms, periodicity=periodicity, on_error=on_error, cache_dir=cache_dir,
