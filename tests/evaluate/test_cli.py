@@ -171,7 +171,7 @@ def test_files_of_another_generator(crystals, tmp_path, monkeypatch):
         (["generation", "--structures=x", "--only=generate"], "nothing is generated"),
         (["generation", "--only=score", "--out=nowhere"], "generate it first"),
         (["page", "nowhere.json"], "nowhere.json: no summary"),
-        (["conditional", "--structures=x", "--data=unknown"], "unknown data set"),
+        (["conditional", "--structures=x", "--data=unknown"], "no such file, nor a data set"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(monkeypatch, capsys, arguments, said):

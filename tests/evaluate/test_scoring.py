@@ -15,7 +15,7 @@ from tests.evaluate.conftest import changed, layers_swapped, moved
 from vdw_jax.evaluate.samples import Samples, from_dataset, nothing
 from vdw_jax.evaluate.scoring import EnergyModel, Settings, score_conditional, score_generation, score_reconstruction
 from vdw_jax.metrics.stacking import same_registry
-from vdw_jax.structures.csv_reader import read_csv
+from vdw_jax.structures.load import load_structures
 from vdw_jax.structures.source import load_relaxed
 from vdw_jax.types import SLAB
 
@@ -141,7 +141,7 @@ def test_real_bulk_crystals(tmp_path):
         table = list(itertools.islice(csv.reader(file), 41))
     with open(tmp_path / "mp20.csv", "w", newline="") as file:
         csv.writer(file).writerows(table)
-    data, _ = read_csv(tmp_path / "mp20.csv", cache_dir=tmp_path)
+    data, _ = load_structures(tmp_path / "mp20.csv", use_cache=False)
     truths = from_dataset(data.select(np.flatnonzero(data.num_atoms <= 4)[:6]))
     random = np.random.default_rng(0)
     found, expected = [], []

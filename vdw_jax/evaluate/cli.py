@@ -247,6 +247,8 @@ def _read(given: argparse.Namespace, part: str):
 def _data_settings(given: argparse.Namespace) -> dict[str, Any]:
     named = given.data or "j2dh8"
     is_file = named not in SOURCES
+    if is_file and not Path(named).exists():
+        raise UsageError(f"--data={named}: no such file, nor a data set ({', '.join(SOURCES[:-1])})")
     return {
         "source": "file" if is_file else named, "path": named if is_file else "", "properties": [],
         "max_atoms": 1000, "split": given.split or "structure", "split_seed": 0,

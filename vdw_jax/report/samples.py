@@ -83,7 +83,7 @@ def save_samples(
 def training_labels(trained: Trained) -> dict[str, NDArray[np.float32]]:
     """The labels of the training part by name, [n] each; none where the model's data are not those that ship."""
     told = trained.facts["config"]["data"]
-    if told["path"] or not told["scalars"]:
+    if told.get("path") or not told["scalars"]:
         return {}
     try:
         data = load_source(told["source"], properties=tuple(told["scalars"]), max_atoms=told["max_atoms"])
