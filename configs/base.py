@@ -31,6 +31,7 @@ def network(**changes) -> ml_collections.ConfigDict:
             average_degree=20.0,
             compute_dtype="float32",
             remat=False,
+            unroll=False,
         )
     )
     config.update(changes)
