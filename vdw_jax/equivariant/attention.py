@@ -54,7 +54,7 @@ class GraphAttention(nn.Module):
 
         num_weights = num_radial_weights(order, 2 * nodes.shape[-1])
         radial = RadialFunction(config.radial_hidden, num_weights, dtype, name="radial")(edges)
-        message = send(edges.frames, nodes, edges.index, radial)
+        message = send(edges.frames, nodes, edges.index, radial, config.kernels)
 
         num_gates = hidden * (1 if config.edge_activation == "s2" else order.lmax)
         num_alpha = heads * config.alpha_channels
@@ -78,5 +78,5 @@ class GraphAttention(nn.Module):
             keep = jax.random.bernoulli(dropout_key, 1 - config.alpha_dropout, weights.shape)
             weights = jnp.where(keep, weights / (1 - config.alpha_dropout), 0.0)
 
-        summed = collect(edges.frames, values, weights)
+        summed = collect(edges.frames, values, weights, config.kernels)
         return DegreeLinear(self.features, order.lmax, dtype, name="project")(summed)

@@ -13,6 +13,9 @@ from flax import struct
 from vdw_jax.equivariant.grid import wide
 from vdw_jax.equivariant.irreps import EdgeOrder, rotation_to_pole, wigner_blocks
 
+PADDING = 8
+"""Slots of packed frames are a multiple of this."""
+
 
 @struct.dataclass
 class EdgeFrames:
@@ -21,6 +24,7 @@ class EdgeFrames:
     blocks: tuple[
         jax.Array, ...
     ]  # l = 0..lmax, each [..., min(2l, 2mmax)+1, 2l+1] float32, rows m = -mmax..mmax
+    packed: jax.Array  # the same for `kernels`, [..., R, K]
     order: EdgeOrder = struct.field(pytree_node=False)
 
 
@@ -31,8 +35,15 @@ Rows = dict[tuple[int, int], jax.Array]
 def edge_frames(vectors: jax.Array, order: EdgeOrder) -> EdgeFrames:
     """Frames of edges [..., 3], computed once a network call and shared by its layers."""
     full = wigner_blocks(rotation_to_pole(vectors.astype(wide(vectors.dtype))), order.lmax)
-    rows = (block[..., max(0, d - order.mmax) : d + order.mmax + 1, :] for d, block in enumerate(full))
-    return EdgeFrames(tuple(rows), order)
+    rows = tuple(block[..., max(0, d - order.mmax) : d + order.mmax + 1, :] for d, block in enumerate(full))
+    return EdgeFrames(rows, pack(rows), order)
+
+
+def pack(blocks: tuple[jax.Array, ...]) -> jax.Array:
+    """Wigner matrices side by side, slots last and padded to a multiple of `PADDING`: [..., R, K]."""
+    rows = jnp.concatenate([block.reshape(*block.shape[:-2], -1) for block in blocks], axis=-1)
+    padding = [(0, 0)] * (rows.ndim - 2) + [(0, -rows.shape[-2] % PADDING), (0, 0)]
+    return jnp.swapaxes(jnp.pad(rows, padding), -1, -2)
 
 
 def to_edges(frames: EdgeFrames, features: jax.Array) -> jax.Array:
