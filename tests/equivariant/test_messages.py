@@ -7,10 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vdw_jax.equivariant import sphere_kernels
+from vdw_jax.equivariant.activations import separable_s2
 from vdw_jax.equivariant.edges import EdgeInputs, gather_neighbours
+from vdw_jax.equivariant.grid import SphereGrid
 from vdw_jax.equivariant.irreps import EdgeOrder, apply_wigner, rotation_to_pole, wigner_blocks
 from vdw_jax.equivariant.layers import RadialFunction
-from vdw_jax.equivariant.messages import collect, collect_scalars, send
+from vdw_jax.equivariant.messages import _collect_fused, _send_fused, collect, collect_scalars, send
 from vdw_jax.equivariant.rotation import edge_frames
 from vdw_jax.equivariant.so2 import num_radial_weights
 
@@ -83,8 +86,7 @@ def test_gather(index):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("backend", ["cpu", "gpu"])
-@INDICES
+@pytest.mark.parametrize(("index", "backend"), [(NEAREST, "cpu"), (None, "gpu")], ids=["cpu", "gpu"])
 def test_send(index, backend, monkeypatch):
     """Rotations are written for each backend."""
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
@@ -103,19 +105,74 @@ def test_collect():
     same_with_gradients(fast_collect, plain_collect, VECTORS, values, weights, rtol=2e-5)
 
 
+SMALL = EdgeOrder(2, 1)
+"""Interpreting kernels takes long."""
+
+
+@pytest.mark.parametrize("pairs", [False, True], ids=["nearest", "pairs"])
+def test_kernels_of_send(pairs):
+    """Two nodes, six slots, five channels: no tile is full."""
+    index = None if pairs else jax.random.randint(jax.random.key(1), (BATCH, 2, 6), 0, 2)
+    vectors, nodes = normal(0, BATCH, 2, 6, 3), normal(1, BATCH, 2, 9, 5)
+    weights = normal(2, BATCH, 2, 6, num_radial_weights(SMALL, 10))
+
+    def run(function):
+        return lambda *inputs: jnp.concatenate(
+            function(edge_frames(inputs[0], SMALL), inputs[1], index, inputs[2]), axis=-2
+        )
+
+    fast, plain = run(functools.partial(_send_fused, True)), run(send)
+    if pairs:  # the gradient of the frames does not see the index
+        fast, plain = functools.partial(fast, vectors), functools.partial(plain, vectors)
+        same_with_gradients(fast, plain, nodes, weights, rtol=2e-5)
+    else:
+        same_with_gradients(fast, plain, vectors, nodes, weights, rtol=2e-5)
+
+
+def test_kernels_of_collect():
+    vectors, values = normal(0, BATCH, 2, 6, 3), normal(1, BATCH, 2, 6, SMALL.size, 15)
+    weights = normal(2, BATCH, 2, 6, 3)
+
+    def run(function):
+        return lambda *inputs: function(edge_frames(inputs[0], SMALL), SMALL.split(inputs[1]), inputs[2])
+
+    same_with_gradients(
+        run(functools.partial(_collect_fused, True)), run(collect), vectors, values, weights, rtol=2e-5
+    )
+
+
+def test_kernel_of_the_s2_activation():
+    """Three edges of five channels."""
+    grid = SphereGrid(4, 5)
+
+    def run(function):
+        return lambda features, gates: jnp.concatenate(function(SMALL.split(features), gates), axis=-2)
+
+    same_with_gradients(
+        run(lambda blocks, gates: sphere_kernels.separable_s2(grid, SMALL, True, blocks, gates)),
+        run(lambda blocks, gates: separable_s2(blocks, gates, grid, SMALL)),
+        normal(0, 3, SMALL.size, 5), normal(1, 3, 5), rtol=2e-5,
+    )  # fmt: skip
+
+
 def test_collect_scalars_is_collect_without_orders():
     scalars, weights = normal(6, BATCH, NODES, SLOTS, 4, CHANNELS), normal(7, BATCH, NODES, SLOTS)
     rest = jnp.zeros((BATCH, NODES, SLOTS, ORDER.size - 4, CHANNELS))
-    frames = edge_frames(VECTORS, ORDER)
-    whole = collect(frames, ORDER.split(jnp.concatenate([scalars, rest], axis=-2)), weights[..., None])
-    np.testing.assert_allclose(collect_scalars(frames, scalars, weights), whole, rtol=1e-5, atol=1e-5)
+
+    @jit
+    def both():
+        frames = edge_frames(VECTORS, ORDER)
+        whole = collect(frames, ORDER.split(jnp.concatenate([scalars, rest], axis=-2)), weights[..., None])
+        return collect_scalars(frames, scalars, weights), whole
+
+    np.testing.assert_allclose(*both(), rtol=1e-5, atol=1e-5)
 
 
 def test_bfloat16_differs_by_its_rounding_alone():
     weights = normal(3, BATCH, NODES, SLOTS, num_radial_weights(ORDER, 2 * CHANNELS))
     nodes, weights = FEATURES.astype(jnp.bfloat16), weights.astype(jnp.bfloat16)
-    fast = fast_send(VECTORS, nodes, None, weights)
-    exact = plain_send(VECTORS, nodes.astype(jnp.float32), None, weights.astype(jnp.float32))
+    fast = jit(lambda: fast_send(VECTORS, nodes, None, weights))()
+    exact = jit(lambda: plain_send(VECTORS, nodes.astype(jnp.float32), None, weights.astype(jnp.float32)))()
     assert fast.dtype == jnp.bfloat16
     np.testing.assert_allclose(fast.astype(jnp.float32), exact, rtol=2**-8, atol=1e-5)
 
@@ -126,13 +183,16 @@ def test_radial_functions_read_the_edge_its_source_and_its_target(index):
 
     def edges(invariants, source=None, target=None):
         shape = (BATCH, NODES, SLOTS)
-        frames = edge_frames(VECTORS, ORDER)
-        return EdgeInputs(index, jnp.ones(shape, bool), invariants, jnp.ones(shape), frames, source, target)
+        return EdgeInputs(index, jnp.ones(shape, bool), invariants, jnp.ones(shape), None, source, target)
 
     side_by_side = [basis, plain_gather(source, index)]
     side_by_side.append(jnp.broadcast_to(target[:, :, None], (BATCH, NODES, SLOTS, 4)))
     whole = edges(jnp.concatenate(side_by_side, axis=-1))
     layer = RadialFunction((6, 6), 7, jnp.float32)
-    params = randomised(layer.init(jax.random.key(0), whole))
-    split = layer.apply(params, edges(basis, source, target))
-    np.testing.assert_allclose(split, layer.apply(params, whole), rtol=1e-5, atol=1e-5)
+
+    @jit
+    def both():
+        params = randomised(layer.init(jax.random.key(0), whole))
+        return layer.apply(params, edges(basis, source, target)), layer.apply(params, whole)
+
+    np.testing.assert_allclose(*both(), rtol=1e-5, atol=1e-5)

@@ -6,12 +6,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vdw_jax.equivariant import sphere_kernels
+from vdw_jax.equivariant.edges import has_kernels
 from vdw_jax.equivariant.grid import SphereGrid, from_grid, to_grid
 from vdw_jax.equivariant.irreps import EdgeOrder
 from vdw_jax.equivariant.layers import DegreeLinear, dense
 
 
-def separable_s2(blocks: list[jax.Array], gates: jax.Array, grid: SphereGrid, order: EdgeOrder) -> list[jax.Array]:
+def separable_s2(
+    blocks: list[jax.Array], gates: jax.Array, grid: SphereGrid, order: EdgeOrder, fused: bool = False
+) -> list[jax.Array]:
     """Separable S2 activation (EquiformerV2, section 4.2) of m-major edge features.
 
     l = 0 becomes SiLU(gates); l > 0 come from SiLU applied to the function on the sphere at the grid's
@@ -20,7 +24,10 @@ def separable_s2(blocks: list[jax.Array], gates: jax.Array, grid: SphereGrid, or
     Args:
       blocks: of each |m|, see `EdgeOrder.split`.
       gates: [..., C] invariants.
+      fused: by a kernel, where `has_kernels`.
     """
+    if fused and has_kernels():
+        return sphere_kernels.separable_s2(grid, order, False, blocks, gates)
     forth, back = grid.matrices(order.lmax, order)
     on_sphere = from_grid(back, nn.silu(to_grid(forth, jnp.concatenate(blocks, axis=-2))))
     return order.split(jnp.concatenate([nn.silu(gates)[..., None, :], on_sphere[..., 1:, :]], axis=-2))

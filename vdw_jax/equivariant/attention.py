@@ -62,7 +62,7 @@ class GraphAttention(nn.Module):
         message, scalars = first(message)
         alpha, gates = scalars[..., :num_alpha], scalars[..., num_alpha:]
         if config.edge_activation == "s2":
-            message = separable_s2(message, gates, config.edge_grid, order)
+            message = separable_s2(message, gates, config.edge_grid, order, config.kernels)
         else:
             message = gate(message, gates, order)
         values, _ = SO2Linear(

@@ -37,7 +37,7 @@ class EquiformerConfig:
     condition_every_layer: bool = True
     average_degree: float = 20.0
     compute_dtype: str = "float32"
-    kernels: bool = True  # messages by Pallas kernels where there are some: on one GPU
+    kernels: bool = False  # messages and the S2 activation by Pallas kernels where they run: on one GPU
     remat: bool = False  # keep nothing of a layer for its gradient but its input
     unroll: bool = False  # layers compiled one by one, not as a loop: compiles longer, copies less in training
 

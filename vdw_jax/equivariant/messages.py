@@ -3,7 +3,7 @@
 All keep nothing for their gradients but their inputs, and go through the edges again instead: what they make on the way
 is several times larger than what they read. Edge features are lists of the blocks of each |m| (`EdgeOrder.split`), as
 the SO(2) products read and write them, so that nothing is joined only to be split again. On one GPU they are kernels
-(`kernels`), elsewhere plain XLA.
+(`message_kernels`), elsewhere plain XLA.
 """
 
 from __future__ import annotations
@@ -13,14 +13,9 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from vdw_jax.equivariant import kernels
-from vdw_jax.equivariant.edges import gather_neighbours, row_major
+from vdw_jax.equivariant import message_kernels
+from vdw_jax.equivariant.edges import gather_neighbours, has_kernels, row_major
 from vdw_jax.equivariant.rotation import EdgeFrames, split_rows, stack_rows, turn_from_edges, turn_to_edges
-
-
-def has_kernels() -> bool:
-    """Whether this process computes where the kernels run: with several devices XLA could not split them."""
-    return jax.default_backend() == "gpu" and jax.device_count() == 1
 
 
 def send(
@@ -81,7 +76,7 @@ def _collect(frames, values, weights):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _send_fused(interpret, frames, nodes, index, weights):
-    return kernels.send(frames.order, frames.packed, nodes, index, weights, interpret=interpret)
+    return message_kernels.send(frames.order, frames.packed, nodes, index, weights, interpret=interpret)
 
 
 def _send_fused_forward(interpret, *inputs):
@@ -92,7 +87,7 @@ def _send_fused_backward(interpret, inputs, gradients):
     frames, nodes, index, weights = inputs
     # Of the frames by XLA: it drops this where nobody asks for it, as in training.
     _, pull = jax.vjp(lambda frames: _send(frames, nodes, index, weights), frames)
-    of_nodes, of_weights = kernels.send_backward(
+    of_nodes, of_weights = message_kernels.send_backward(
         frames.order, frames.packed, nodes, index, weights, gradients, interpret=interpret
     )
     return *pull(gradients), of_nodes, None, of_weights
@@ -103,7 +98,7 @@ _send_fused.defvjp(_send_fused_forward, _send_fused_backward)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _collect_fused(interpret, frames, values, weights):
-    return kernels.collect(frames.order, frames.packed, values, weights, interpret=interpret)
+    return message_kernels.collect(frames.order, frames.packed, values, weights, interpret=interpret)
 
 
 def _collect_fused_forward(interpret, *inputs):
@@ -113,7 +108,7 @@ def _collect_fused_forward(interpret, *inputs):
 def _collect_fused_backward(interpret, inputs, gradient):
     frames, values, weights = inputs
     _, pull = jax.vjp(lambda frames: _collect(frames, values, weights), frames)  # as for `send`
-    of_values, of_weights = kernels.collect_backward(
+    of_values, of_weights = message_kernels.collect_backward(
         frames.order, frames.packed, values, weights, gradient, interpret=interpret
     )
     return *pull(gradient), of_values, of_weights

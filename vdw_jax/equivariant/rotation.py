@@ -24,7 +24,7 @@ class EdgeFrames:
     blocks: tuple[
         jax.Array, ...
     ]  # l = 0..lmax, each [..., min(2l, 2mmax)+1, 2l+1] float32, rows m = -mmax..mmax
-    packed: jax.Array  # the same for `kernels`, [..., R, K]
+    packed: jax.Array  # the same for `message_kernels`, [..., R, K]
     order: EdgeOrder = struct.field(pytree_node=False)
 
 

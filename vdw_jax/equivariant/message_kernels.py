@@ -61,7 +61,7 @@ def turns(order: EdgeOrder) -> tuple[tuple[Turn, ...], ...]:
 
 
 def incoming(index: jax.Array | None, num_nodes: int, num_slots: int) -> tuple[jax.Array, jax.Array]:
-    """Edges sorted by the node they come from: numbers i K + k, [B or 1, N K], and where each node's begin, [.., N+1]."""
+    """Edges sorted by the node they come from: i K + k, [B or 1, N K], and where each node's begin, [B or 1, N + 1]."""
     if index is None:
         times = num_slots // (num_nodes + 1)
         slots = np.concatenate([np.repeat(np.arange(num_nodes), times), np.full(times, -1)])
@@ -169,7 +169,7 @@ def _send_kernel(order: EdgeOrder, tile: Tile, index, nodes, frames, weights, *o
                 edges.store(out[abs(turn.m)], turned * scale, turn.place, shift=shift)
 
 
-def _send_backward_kernel(order, tile, batched, index, sorted_edges, start, nodes, frames, weights, *rest) -> None:
+def _send_backward_kernel(order, tile, index, sorted_edges, start, nodes, frames, weights, *rest) -> None:
     """One node: its own edges give gradients of their weights and its part as target, those it feeds the rest."""
     *gradients, of_nodes, of_weights = rest
     channels, num_slots, num_nodes = nodes.shape[-1], weights.shape[2], nodes.shape[1]
@@ -187,7 +187,7 @@ def _send_backward_kernel(order, tile, batched, index, sorted_edges, start, node
             places = _places(degree)
             near = [_load(nodes, batch, source[:, None], p, lanes.column[None, :], mask=edges.mask) for p in places]
             own = [_row(lanes, nodes, batch, node, place) for place in places]
-            kept: dict[tuple[int, int], Any] = {}
+            kept: dict[int, Any] = {}
             for turn in sorted(rows, key=lambda turn: abs(turn.m)):
                 entries = edges.entries(turn)
                 for values, shift in ((near, 0), (own, channels)):
@@ -204,7 +204,7 @@ def _send_backward_kernel(order, tile, batched, index, sorted_edges, start, node
         return tuple(total)
 
     total = jax.lax.fori_loop(0, pl.cdiv(num_slots, tile.edges), own_edges, total)
-    listed = batch if batched else 0
+    listed = 0 if index is None else batch
     first, last = _load(start, listed, node), _load(start, listed, node + 1)
 
     def fed_edges(piece, total):
@@ -273,7 +273,12 @@ def _collect_backward_kernel(order: EdgeOrder, tile: Tile, frames, weights, grad
     edges.store(products, total)
 
 
-def _call(kernel, grid, out_shape, tile: Tile, interpret: bool, *inputs) -> list[jax.Array]:
+def _with_index(kernel, index, inputs):
+    """The kernel and what it reads; a kernel without an index is told so."""
+    return (functools.partial(kernel, None), inputs) if index is None else (kernel, (index, *inputs))
+
+
+def _call(kernel, inputs, grid, out_shape, tile: Tile, interpret: bool) -> list[jax.Array]:
     parameters = plt.CompilerParams(num_warps=tile.warps, num_stages=1)
     return list(pl.pallas_call(kernel, out_shape, grid=grid, compiler_params=parameters, interpret=interpret)(*inputs))
 
@@ -290,11 +295,9 @@ def send(order: EdgeOrder, packed, nodes, index, weights, *, interpret: bool = F
     channels, tile = nodes.shape[-1], SEND
     grid = (size, num_nodes, pl.cdiv(num_slots, tile.edges) * pl.cdiv(channels, tile.channels))
     out_shape = _shape(weights.shape[:3], order, 2 * channels, nodes.dtype)
-    if index is None:
-        kernel = functools.partial(_send_kernel, order, tile, None)
-        return _call(kernel, grid, out_shape, tile, interpret, nodes, packed, weights)
     kernel = functools.partial(_send_kernel, order, tile)
-    return _call(kernel, grid, out_shape, tile, interpret, index, nodes, packed, weights)
+    kernel, inputs = _with_index(kernel, index, (nodes, packed, weights))
+    return _call(kernel, inputs, grid, out_shape, tile, interpret)
 
 
 def send_backward(order, packed, nodes, index, weights, gradients, *, interpret: bool = False):
@@ -303,14 +306,10 @@ def send_backward(order, packed, nodes, index, weights, gradients, *, interpret:
     channels, tile = nodes.shape[-1], SEND_BACKWARD
     grid = (size, num_nodes, pl.cdiv(channels, tile.channels))
     out_shape = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (nodes, weights)]
-    listed = incoming(index, num_nodes, num_slots)
-    if index is None:
-        kernel = functools.partial(_send_backward_kernel, order, tile, False, None)
-        inputs = listed
-    else:
-        kernel = functools.partial(_send_backward_kernel, order, tile, True)
-        inputs = (index, *listed)
-    return _call(kernel, grid, out_shape, tile, interpret, *inputs, nodes, packed, weights, *gradients)
+    kernel = functools.partial(_send_backward_kernel, order, tile)
+    inputs = (*incoming(index, num_nodes, num_slots), nodes, packed, weights, *gradients)
+    kernel, inputs = _with_index(kernel, index, inputs)
+    return _call(kernel, inputs, grid, out_shape, tile, interpret)
 
 
 def collect(order: EdgeOrder, packed, values, weights, *, interpret: bool = False) -> jax.Array:
@@ -320,17 +319,18 @@ def collect(order: EdgeOrder, packed, values, weights, *, interpret: bool = Fals
     grid = (size, num_nodes, pl.cdiv(columns, tile.channels))
     out_shape = jax.ShapeDtypeStruct((size, num_nodes, (order.lmax + 1) ** 2, columns), values[0].dtype)
     kernel = functools.partial(_collect_kernel, order, tile)
-    return _call(kernel, grid, [out_shape], tile, interpret, packed, weights, *values)[0]
+    return _call(kernel, (packed, weights, *values), grid, [out_shape], tile, interpret)[0]
 
 
 def collect_backward(order, packed, values, weights, gradient, *, interpret: bool = False):
     """Gradients of `collect` with respect to values and weights."""
-    size, num_nodes, num_slots, heads = weights.shape
+    size, num_nodes, num_slots, _ = weights.shape
     columns, tile = values[0].shape[-1], COLLECT_BACKWARD
     grid = (size, num_nodes, pl.cdiv(num_slots, tile.edges) * pl.cdiv(columns, tile.channels))
-    products = jax.ShapeDtypeStruct((*weights.shape[:3], columns), wide(weights.dtype))
-    out_shape = [products, *(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in values)]
+    out_shape = [jax.ShapeDtypeStruct((*weights.shape[:3], columns), wide(weights.dtype))]
+    out_shape += [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in values]
     kernel = functools.partial(_collect_backward_kernel, order, tile)
-    products, *of_values = _call(kernel, grid, out_shape, tile, interpret, packed, weights, gradient, *values)
+    inputs = (packed, weights, gradient, *values)
+    products, *of_values = _call(kernel, inputs, grid, out_shape, tile, interpret)
     of_weights = products.reshape(*weights.shape, -1).sum(-1).astype(weights.dtype)
     return of_values, of_weights
