@@ -30,7 +30,9 @@ def network(**changes) -> ml_collections.ConfigDict:
             condition_every_layer=False,
             average_degree=20.0,
             compute_dtype="float32",
+            kernels=False,
             remat=False,
+            unroll=False,
         )
     )
     config.update(changes)

@@ -50,13 +50,17 @@ def edge_inputs(vectors) -> EdgeInputs:
     )  # fmt: skip
 
 
+def joined(blocks):
+    return jnp.concatenate(blocks, axis=-2)
+
+
 def so2_errors(matrix, reflections):
     layer = SO2Linear(6, ORDER, jnp.float32, 3, reflections)
     features = normal(0, 5, ORDER.size, CHANNELS)
-    params = randomised(layer.init(KEY, features))
-    out, extra = layer.apply(params, features)
-    turned, turned_extra = layer.apply(params, turn_edge(matrix, features, ORDER))
-    return error(turned, turn_edge(matrix, out, ORDER)), error(turned_extra, extra)
+    params = randomised(layer.init(KEY, ORDER.split(features)))
+    out, extra = layer.apply(params, ORDER.split(features))
+    turned, turned_extra = layer.apply(params, ORDER.split(turn_edge(matrix, features, ORDER)))
+    return error(joined(turned), turn_edge(matrix, joined(out), ORDER)), error(turned_extra, extra)
 
 
 @pytest.mark.parametrize("reflections", [True, False])
@@ -91,8 +95,9 @@ def test_node_layers(layer, matrix):
 @pytest.mark.parametrize("matrix", [about_y(0.7), mirror((0.6, 0, 0.8))], ids=["rotation", "reflection"])
 def test_gate(matrix):
     features, gates = normal(0, 5, ORDER.size, CHANNELS), normal(1, 5, LMAX * CHANNELS)
-    expected = turn_edge(matrix, gate(features, gates, ORDER), ORDER)
-    assert error(gate(turn_edge(matrix, features, ORDER), gates, ORDER), expected) < TOLERANCE
+    expected = turn_edge(matrix, joined(gate(ORDER.split(features), gates, ORDER)), ORDER)
+    turned = gate(ORDER.split(turn_edge(matrix, features, ORDER)), gates, ORDER)
+    assert error(joined(turned), expected) < TOLERANCE
 
 
 def attention_error(layer, matrix, vector: bool):

@@ -5,40 +5,48 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from vdw_jax.equivariant import sphere_kernels
+from vdw_jax.equivariant.edges import has_kernels
 from vdw_jax.equivariant.grid import SphereGrid, from_grid, to_grid
 from vdw_jax.equivariant.irreps import EdgeOrder
 from vdw_jax.equivariant.layers import DegreeLinear, dense
 
 
-def separable_s2(features: jax.Array, gates: jax.Array, grid: SphereGrid, order: EdgeOrder) -> jax.Array:
+def separable_s2(
+    blocks: list[jax.Array], gates: jax.Array, grid: SphereGrid, order: EdgeOrder, fused: bool = False
+) -> list[jax.Array]:
     """Separable S2 activation (EquiformerV2, section 4.2) of m-major edge features.
 
     l = 0 becomes SiLU(gates); l > 0 come from SiLU applied to the function on the sphere at the grid's
     points. Equivariant up to the aliasing of the grid.
 
     Args:
-      features: [..., size, C].
+      blocks: of each |m|, see `EdgeOrder.split`.
       gates: [..., C] invariants.
+      fused: by a kernel, where `has_kernels`.
     """
+    if fused and has_kernels():
+        return sphere_kernels.separable_s2(grid, order, False, blocks, gates)
     forth, back = grid.matrices(order.lmax, order)
-    on_sphere = from_grid(back, nn.silu(to_grid(forth, features)))
-    return jnp.concatenate([nn.silu(gates)[..., None, :], on_sphere[..., 1:, :]], axis=-2)
+    on_sphere = from_grid(back, nn.silu(to_grid(forth, jnp.concatenate(blocks, axis=-2))))
+    return order.split(jnp.concatenate([nn.silu(gates)[..., None, :], on_sphere[..., 1:, :]], axis=-2))
 
 
-def gate(features: jax.Array, gates: jax.Array, order: EdgeOrder) -> jax.Array:
+def gate(blocks: list[jax.Array], gates: jax.Array, order: EdgeOrder) -> list[jax.Array]:
     """Gate activation, exactly equivariant: SiLU on l = 0, a sigmoid a degree and channel on the rest.
 
     Args:
-      features: m-major [..., size, C].
+      blocks: of each |m|, see `EdgeOrder.split`.
       gates: [..., lmax * C] invariants.
     """
-    channels = features.shape[-1]
-    factors = nn.sigmoid(gates).reshape(*gates.shape[:-1], order.lmax, channels)
-    degrees = np.array([degree for degree, _ in order.degrees_and_orders])
-    rest = features[..., 1:, :] * factors[..., degrees[1:] - 1, :]
-    return jnp.concatenate([nn.silu(features[..., :1, :]), rest], axis=-2)
+    factors = nn.sigmoid(gates).reshape(*gates.shape[:-1], order.lmax, blocks[0].shape[-1])
+    scalars, zero = jnp.split(blocks[0], [1], axis=-2)
+    rest = []
+    for m, block in enumerate(blocks[1:], start=1):
+        plus, minus = jnp.split(block, 2, axis=-2)
+        rest.append(jnp.concatenate([plus * factors[..., m - 1 :, :], minus * factors[..., m - 1 :, :]], axis=-2))
+    return [jnp.concatenate([nn.silu(scalars), zero * factors], axis=-2), *rest]
 
 
 class GridFeedForward(nn.Module):

@@ -5,37 +5,15 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 from vdw_jax.equivariant.activations import gate, separable_s2
 from vdw_jax.equivariant.config import EquiformerConfig
+from vdw_jax.equivariant.edges import EdgeInputs, row_major
+from vdw_jax.equivariant.grid import wide
 from vdw_jax.equivariant.layers import DegreeLinear, RadialFunction
-from vdw_jax.equivariant.rotation import EdgeFrames, from_edges, to_edges
-from vdw_jax.equivariant.so2 import SO2Linear, num_radial_weights, scale_by_radial
+from vdw_jax.equivariant.messages import collect, send
+from vdw_jax.equivariant.so2 import SO2Linear, num_radial_weights
 from vdw_jax.safe_ops import safe_divide
-
-
-@struct.dataclass
-class EdgeInputs:
-    """What every layer needs to know of the edges, computed once a call."""
-
-    index: jax.Array  # [B, N, K] int32, neighbour's place in its crystal
-    mask: jax.Array  # [B, N, K] bool
-    invariants: jax.Array  # [B, N, K, D], distance basis and the species of both ends
-    envelope: jax.Array  # [B, N, K] float32, smooth weight of each edge, 0 in empty slots
-    frames: EdgeFrames
-
-
-def gather_neighbours(features: jax.Array, index: jax.Array) -> jax.Array:
-    """Features [B, N, ...] of the neighbours [B, N, K]; [B, N, K, ...].
-
-    A product with a 0/1 matrix, exact in any dtype: crystals are small, and its gradient is a product too, where
-    that of indexing is a scatter, whose order of summation differs from run to run on a GPU.
-    """
-    batch, num_atoms, num_slots = index.shape
-    chosen = jax.nn.one_hot(index.reshape(batch, -1), num_atoms, dtype=features.dtype)
-    flat = features.reshape(batch, num_atoms, -1)
-    return jnp.matmul(chosen, flat, precision="highest").reshape(batch, num_atoms, num_slots, *features.shape[2:])
 
 
 def smooth_leaky_relu(values: jax.Array, slope: float = 0.2) -> jax.Array:
@@ -53,10 +31,10 @@ def neighbour_softmax(logits: jax.Array, envelope: jax.Array) -> jax.Array:
       logits: [B, N, K, H].
       envelope: [B, N, K], >= 0.
     """
-    logits, envelope = logits.astype(jnp.float32), envelope[..., None]
+    logits, envelope = row_major(logits.astype(wide(logits.dtype))), envelope[..., None]
     top = jnp.max(jnp.where(envelope > 0, logits, -jnp.inf), axis=-2, keepdims=True)
     top = jax.lax.stop_gradient(jnp.where(jnp.isfinite(top), top, 0.0))
-    weights = envelope * jnp.exp(jnp.where(envelope > 0, logits - top, 0.0))
+    weights = row_major(envelope * jnp.exp(jnp.where(envelope > 0, logits - top, 0.0)))
     return safe_divide(weights, jnp.sum(weights, axis=-2, keepdims=True))
 
 
@@ -74,12 +52,9 @@ class GraphAttention(nn.Module):
         config, order, dtype = self.config, self.config.order, self.config.dtype
         heads, hidden = config.num_heads, config.attention_channels
 
-        sources = gather_neighbours(nodes, edges.index)
-        targets = jnp.broadcast_to(nodes[:, :, None], sources.shape)
-        message = to_edges(edges.frames, jnp.concatenate([sources, targets], axis=-1))
-        num_weights = num_radial_weights(order, message.shape[-1])
-        radial = RadialFunction(config.radial_hidden, num_weights, dtype, name="radial")(edges.invariants)
-        message = scale_by_radial(order, message, radial)
+        num_weights = num_radial_weights(order, 2 * nodes.shape[-1])
+        radial = RadialFunction(config.radial_hidden, num_weights, dtype, name="radial")(edges)
+        message = send(edges.frames, nodes, edges.index, radial, config.kernels)
 
         num_gates = hidden * (1 if config.edge_activation == "s2" else order.lmax)
         num_alpha = heads * config.alpha_channels
@@ -87,7 +62,7 @@ class GraphAttention(nn.Module):
         message, scalars = first(message)
         alpha, gates = scalars[..., :num_alpha], scalars[..., num_alpha:]
         if config.edge_activation == "s2":
-            message = separable_s2(message, gates, config.edge_grid, order)
+            message = separable_s2(message, gates, config.edge_grid, order, config.kernels)
         else:
             message = gate(message, gates, order)
         values, _ = SO2Linear(
@@ -96,17 +71,12 @@ class GraphAttention(nn.Module):
 
         # Attention re-normalisation: a layer norm on what the logits are made of.
         alpha = alpha.reshape(*alpha.shape[:-1], heads, config.alpha_channels)
-        alpha = smooth_leaky_relu(nn.LayerNorm(name="alpha_norm")(alpha.astype(jnp.float32)))
+        alpha = smooth_leaky_relu(nn.LayerNorm(name="alpha_norm")(alpha.astype(wide(dtype))))
         vector = self.param("alpha", nn.initializers.lecun_uniform(), (heads, config.alpha_channels))
-        weights = neighbour_softmax(
-            jnp.einsum("...hc,hc->...h", alpha, vector, precision="highest"), edges.envelope
-        )
+        weights = neighbour_softmax(jnp.sum(alpha * vector, axis=-1), edges.envelope)
         if dropout_key is not None and config.alpha_dropout > 0:
             keep = jax.random.bernoulli(dropout_key, 1 - config.alpha_dropout, weights.shape)
             weights = jnp.where(keep, weights / (1 - config.alpha_dropout), 0.0)
 
-        values = values.reshape(*values.shape[:-1], heads, config.value_channels)
-        values = values * weights[..., None, :, None].astype(dtype)
-        values = values.reshape(*values.shape[:-2], heads * config.value_channels)
-        summed = from_edges(edges.frames, values).sum(axis=2)
+        summed = collect(edges.frames, values, weights, config.kernels)
         return DegreeLinear(self.features, order.lmax, dtype, name="project")(summed)

@@ -37,7 +37,9 @@ class EquiformerConfig:
     condition_every_layer: bool = True
     average_degree: float = 20.0
     compute_dtype: str = "float32"
-    remat: bool = False
+    kernels: bool = False  # messages and the S2 activation by Pallas kernels where they run: on one GPU
+    remat: bool = False  # keep nothing of a layer for its gradient but its input
+    unroll: bool = False  # layers compiled one by one, not as a loop: compiles longer, copies less in training
 
     def __post_init__(self) -> None:
         if self.edge_activation not in ("s2", "gate"):

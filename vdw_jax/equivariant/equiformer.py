@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from vdw_jax.equivariant.activations import GridFeedForward
-from vdw_jax.equivariant.attention import EdgeInputs, GraphAttention, gather_neighbours
+from vdw_jax.equivariant.attention import GraphAttention
 from vdw_jax.equivariant.config import EquiformerConfig
+from vdw_jax.equivariant.edges import EdgeInputs
 from vdw_jax.equivariant.layers import (
     EquivariantLayerNorm,
     RadialFunction,
@@ -17,7 +21,8 @@ from vdw_jax.equivariant.layers import (
     gaussian_basis,
     polynomial_envelope,
 )
-from vdw_jax.equivariant.rotation import edge_frames, from_edges
+from vdw_jax.equivariant.messages import collect_scalars
+from vdw_jax.equivariant.rotation import edge_frames
 from vdw_jax.safe_ops import safe_norm
 
 
@@ -72,7 +77,7 @@ class EquiformerV2(nn.Module):
     def __call__(
         self,
         species: jax.Array,
-        index: jax.Array,
+        index: jax.Array | None,
         vector: jax.Array,
         mask: jax.Array,
         ratio: jax.Array,
@@ -84,7 +89,8 @@ class EquiformerV2(nn.Module):
 
         Args:
           species: [B, N] int32 in [0, num_species).
-          index, vector, mask: neighbour lists, [B, N, K] and [B, N, K, 3] (Angstrom).
+          index, vector, mask: neighbour lists, [B, N, K] and [B, N, K, 3] (Angstrom); an index of None stands for all
+            pairs of nodes, as in `gather_neighbours`.
           ratio: [B, N, K], 1 where the envelope of an edge vanishes.
           context: [B, N, D] invariants given to every node, or None.
           direction: [B, N, V, 3] vectors given to every node, or None.
@@ -96,20 +102,14 @@ class EquiformerV2(nn.Module):
         edges = self._edge_inputs(species, index, vector, mask, ratio)
 
         scalars = nn.Embed(self.num_species, config.channels, dtype=dtype, name="species")(species)
-        invariants = edges.invariants
+        first = edges
         if context is not None:
             context = context.astype(dtype)
             scalars = dense(config.channels, dtype, name="join")(jnp.concatenate([scalars, context], -1))
-            # Linear in the concatenation, computed once a node instead of once an edge.
-            shift = dense(config.edge_channels, dtype, name="edge_context", use_bias=False)(context)
-            invariants = jnp.concatenate(
-                [
-                    invariants,
-                    jnp.broadcast_to(shift[:, :, None], (*invariants.shape[:-1], config.edge_channels)),
-                ],
-                axis=-1,
-            )
-        nodes = self._edge_degree(invariants, edges)
+            of_context = dense(config.edge_channels, dtype, name="edge_context", use_bias=False)(context)
+            target: Any = edges.target
+            first = dataclasses.replace(edges, target=jnp.concatenate([target, of_context], axis=-1))
+        nodes = self._edge_degree(first)
         nodes = nodes.at[..., 0, :].add(scalars)
         if direction is not None:
             weights = self.param(
@@ -125,6 +125,7 @@ class EquiformerV2(nn.Module):
             split_rngs={"params": True, "dropout": True},
             in_axes=(nn.broadcast, nn.broadcast),
             length=config.num_layers,
+            unroll=config.num_layers if config.unroll else 1,
         )
         layer_context = context if config.condition_every_layer else None
         nodes, _ = layers(config, train, name="layers")(nodes, edges, layer_context)
@@ -136,27 +137,19 @@ class EquiformerV2(nn.Module):
         if config.adaptive_envelope:
             envelope = jnp.where(mask, polynomial_envelope(ratio), 0.0)
         else:
-            envelope = mask.astype(jnp.float32)
+            envelope = mask.astype(ratio.dtype)
         basis = gaussian_basis(length, config.cutoff_angstrom, config.num_basis).astype(dtype)
         source = nn.Embed(self.num_species, config.edge_channels, dtype=dtype, name="source")(species)
         target = nn.Embed(self.num_species, config.edge_channels, dtype=dtype, name="target")(species)
-        source = gather_neighbours(source, index)
-        target = jnp.broadcast_to(target[:, :, None], source.shape)
-        invariants = jnp.concatenate([basis, source, target], axis=-1)
-        return EdgeInputs(index, mask, invariants, envelope, edge_frames(vector, config.order))
+        return EdgeInputs(index, mask, basis, envelope, edge_frames(vector, config.order), source, target)
 
-    def _edge_degree(self, invariants: jax.Array, edges: EdgeInputs) -> jax.Array:
+    def _edge_degree(self, edges: EdgeInputs) -> jax.Array:
         """Sum over neighbours of radial functions on the m = 0 coefficients, turned back (paper, Eq. 3)."""
-        config, order = self.config, self.config.order
-        degrees = order.num_degrees(0)
-        radial = RadialFunction(
-            config.radial_hidden, degrees * config.channels, config.dtype, name="edge_degree"
-        )(invariants)
+        config, degrees = self.config, self.config.order.num_degrees(0)
+        features = degrees * config.channels
+        radial = RadialFunction(config.radial_hidden, features, config.dtype, name="edge_degree")(edges)
         radial = radial.reshape(*radial.shape[:-1], degrees, config.channels)
-        radial = radial * edges.envelope[..., None, None].astype(config.dtype)
-        rest = jnp.zeros((*radial.shape[:-2], order.size - degrees, config.channels), config.dtype)
-        message = from_edges(edges.frames, jnp.concatenate([radial, rest], axis=-2))
-        return message.sum(axis=2) / jnp.asarray(config.average_degree, config.dtype)
+        return collect_scalars(edges.frames, radial, edges.envelope / config.average_degree)
 
 
 class ScalarHead(nn.Module):

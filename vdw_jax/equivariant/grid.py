@@ -60,6 +60,11 @@ def _transform(matrix: np.ndarray, array: jax.Array) -> jax.Array:
     )
 
 
+def wide(dtype) -> jnp.dtype:
+    """Dtype of what is never computed in bfloat16: float32, or float64 where that was asked for."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
 def precision(dtype) -> jax.lax.Precision:
     """Matrix products: exact float32 where float32 was asked for, the native unit for bfloat16."""
     return jax.lax.Precision.HIGHEST if jnp.dtype(dtype) == jnp.float32 else jax.lax.Precision.DEFAULT

@@ -50,6 +50,10 @@ class EdgeOrder:
         start = 0 if m == 0 else self.lmax + 1 + sum(2 * self.num_degrees(k) for k in range(1, m))
         return slice(start, start + self.num_degrees(m) * (1 if m == 0 else 2))
 
+    def split(self, features: jax.Array) -> list[jax.Array]:
+        """The block of each |m| of m-major features [..., size, C]; joined again by a concatenation."""
+        return jnp.split(features, [self.block(m).start for m in range(1, self.mmax + 1)], axis=-2)
+
     def num_degrees(self, m: int) -> int:
         """Number of degrees l that have an order m."""
         return self.lmax + 1 - m

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vdw_jax.equivariant.grid import precision
+from vdw_jax.equivariant.edges import EdgeInputs, gather_neighbours
+from vdw_jax.equivariant.grid import precision, wide
 from vdw_jax.equivariant.irreps import degree_index
 
 
@@ -63,13 +64,13 @@ class EquivariantLayerNorm(nn.Module):
     def __call__(self, features: jax.Array) -> jax.Array:
         """[..., (lmax+1)^2, C] -> same."""
         channels, dtype = features.shape[-1], features.dtype
-        values = features.astype(jnp.float32)
+        values = features.astype(wide(dtype))
         scalars = nn.LayerNorm(epsilon=self.epsilon, name="scalars")(values[..., :1, :])
         if self.lmax == 0:
             return scalars.astype(dtype)
         degrees = degree_index(self.lmax)[1:]
-        balance = jnp.asarray(1.0 / ((2 * degrees + 1) * self.lmax), jnp.float32)
-        power = jnp.einsum("...mc,m->...", values[..., 1:, :] ** 2, balance, precision="highest") / channels
+        balance = jnp.asarray(1.0 / ((2 * degrees + 1) * self.lmax * channels), values.dtype)
+        power = jnp.sum(values[..., 1:, :] ** 2 * balance[:, None], axis=(-2, -1))
         scale = self.param("scale", nn.initializers.ones, (self.lmax, channels))[degrees - 1]
         vectors = values[..., 1:, :] * jax.lax.rsqrt(power + self.epsilon)[..., None, None] * scale
         return jnp.concatenate([scalars, vectors], axis=-2).astype(dtype)
@@ -83,12 +84,44 @@ class RadialFunction(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, invariants: jax.Array) -> jax.Array:
-        """[..., n] -> [..., features]."""
-        for width in self.hidden:
-            invariants = dense(width, self.dtype)(invariants)
-            invariants = nn.silu(nn.LayerNorm(dtype=self.dtype)(invariants))
-        return dense(self.features, self.dtype)(invariants)
+    def __call__(self, edges: EdgeInputs) -> jax.Array:
+        """[B, N, K, features]."""
+        hidden = EdgeDense(self.hidden[0], self.dtype, name="Dense_0")(edges)
+        for layer, width in enumerate(self.hidden):
+            if layer > 0:
+                hidden = dense(width, self.dtype, name=f"Dense_{layer}")(hidden)
+            hidden = nn.silu(nn.LayerNorm(dtype=self.dtype, name=f"LayerNorm_{layer}")(hidden))
+        return dense(self.features, self.dtype, name=f"Dense_{len(self.hidden)}")(hidden)
+
+
+class EdgeDense(nn.Module):
+    """`dense` of the invariants of an edge, its source and its target, side by side.
+
+    Linear in the concatenation, so what belongs to nodes is multiplied once a node instead of once an edge.
+    """
+
+    features: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, edges: EdgeInputs) -> jax.Array:
+        """[B, N, K, features]."""
+        parts = [part.astype(self.dtype) for part in (edges.invariants, edges.source, edges.target) if part is not None]
+        widths = [part.shape[-1] for part in parts]
+        init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+        kernel = self.param("kernel", init, (sum(widths), self.features)).astype(self.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        kernels = jnp.split(kernel, np.cumsum(widths)[:-1].tolist())
+        out, *of_nodes = (
+            jnp.matmul(part, weight, precision=precision(self.dtype))
+            for part, weight in zip(parts, kernels, strict=True)
+        )
+        out = out + bias
+        if edges.source is not None:
+            out = out + gather_neighbours(of_nodes.pop(0), edges.index, out.shape[2])
+        if edges.target is not None:
+            out = out + of_nodes.pop(0)[:, :, None]
+        return out
 
 
 def gaussian_basis(

@@ -15,7 +15,7 @@ from vdw_jax.equivariant.irreps import EdgeOrder
 
 
 class SO2Linear(nn.Module):
-    """Linear map of m-major edge features that commutes with rotations about the edge.
+    """Linear map of m-major edge features that commutes with rotations about the edge, block by block.
 
     For each m > 0: y_m = W_r x_m - W_i x_-m and y_-m = W_i x_m + W_r x_-m. A mirror plane through the edge flips
     the sign of x_-m, so with `reflections` the W_i are left out, and the map commutes with O(2).
@@ -28,12 +28,13 @@ class SO2Linear(nn.Module):
     reflections: bool = True
 
     @nn.compact
-    def __call__(self, features: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """[..., size, C] -> ([..., size, features], [..., num_extra_scalars] invariants)."""
-        lead, channels = features.shape[:-2], features.shape[-1]
+    def __call__(self, blocks: list[jax.Array]) -> tuple[list[jax.Array], jax.Array]:
+        """Blocks of each |m|, see `EdgeOrder.split`, and [..., num_extra_scalars] invariants beside them."""
+        zero, *pairs = blocks
+        lead, channels = zero.shape[:-2], zero.shape[-1]
         order = self.order
         count = order.num_degrees(0)
-        flat = features[..., order.block(0), :].reshape(*lead, count * channels)
+        flat = zero.reshape(*lead, count * channels)
         extra = self.num_extra_scalars
         init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
         scalars = nn.Dense(
@@ -43,15 +44,13 @@ class SO2Linear(nn.Module):
             kernel_init=init,
             name="m0",
         )(flat)
-        blocks = [scalars[..., extra:].reshape(*lead, count, self.features)]
-        for m in range(1, order.mmax + 1):
-            blocks.append(self._order_block(m, features[..., order.block(m), :]))
-        return jnp.concatenate(blocks, axis=-2), scalars[..., :extra]
+        out = [scalars[..., extra:].reshape(*lead, count, self.features)]
+        out += [self._order_block(m, pair) for m, pair in enumerate(pairs, start=1)]
+        return out, scalars[..., :extra]
 
     def _order_block(self, m: int, pair: jax.Array) -> jax.Array:
         lead, channels = pair.shape[:-2], pair.shape[-1]
         count = self.order.num_degrees(m)
-        pair = pair.reshape(*lead, 2, count * channels).astype(self.dtype)
         # With both W_r and W_i two products add up, hence 1/sqrt(2) on their scale.
         bound = 1 / np.sqrt(count * channels * (1 if self.reflections else 2))
 
@@ -60,28 +59,17 @@ class SO2Linear(nn.Module):
 
         width = count * self.features
 
-        def product(name: str) -> jax.Array:
-            weight = self.param(name, init, (count * channels, width)).astype(self.dtype)
-            return jnp.matmul(pair, weight, precision=precision(self.dtype))
+        def weight(name: str) -> jax.Array:
+            return self.param(name, init, (count * channels, width)).astype(self.dtype)
 
-        result = product(f"m{m}_real")
+        matrix, pair = weight(f"m{m}_real"), pair.reshape(*lead, 2, count * channels)
         if not self.reflections:
-            turned = product(f"m{m}_imaginary")
-            result = result + jnp.stack([-turned[..., 1, :], turned[..., 0, :]], axis=-2)
+            imaginary, pair = weight(f"m{m}_imaginary"), pair.reshape(*lead, 2 * count * channels)
+            matrix = jnp.block([[matrix, imaginary], [-imaginary, matrix]])
+        result = jnp.matmul(pair.astype(self.dtype), matrix, precision=precision(self.dtype))
         return result.reshape(*lead, 2 * count, self.features)
 
 
 def num_radial_weights(order: EdgeOrder, channels: int) -> int:
-    """Weights an edge needs for `scale_by_radial`: one a (l, |m|) and channel."""
+    """Weights that scale the message of an edge: one a (l, |m|) and channel."""
     return channels * sum(order.num_degrees(m) for m in range(order.mmax + 1))
-
-
-def scale_by_radial(order: EdgeOrder, features: jax.Array, weights: jax.Array) -> jax.Array:
-    """Multiplies m-major [..., size, C] by weights [..., num_radial_weights], equal for m and -m."""
-    channels = features.shape[-1]
-    index = []
-    for m in range(order.mmax + 1):
-        start = sum(order.num_degrees(k) for k in range(m))
-        index += list(range(start, start + order.num_degrees(m))) * (1 if m == 0 else 2)
-    weights = weights.reshape(*weights.shape[:-1], -1, channels)
-    return features * weights[..., np.array(index), :]

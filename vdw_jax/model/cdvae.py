@@ -15,7 +15,7 @@ from vdw_jax.equivariant.equiformer import EquiformerV2, ScalarHead, VectorHead
 from vdw_jax.graphs.neighbours import find_neighbours, find_pairs
 from vdw_jax.model.config import ModelConfig
 from vdw_jax.model.fusion import LowRankFusion
-from vdw_jax.types import NUM_ELEMENTS, SLAB, Conditions, CrystalBatch, Neighbours
+from vdw_jax.types import NUM_ELEMENTS, SLAB, Conditions, CrystalBatch
 
 
 @struct.dataclass
@@ -78,11 +78,9 @@ class CDVAE(nn.Module):
 
     def encode(self, batch: CrystalBatch, train: bool = False) -> tuple[jax.Array, jax.Array]:
         """Mean and log variance of the latent; each [B, latent_dim]."""
-        graph = self._neighbours(batch, self.config.encoder.cutoff_angstrom)
+        edges = self._edges(batch, self.config.encoder.cutoff_angstrom)
         direction = self._heights(batch.positions, batch.atom_mask)
-        nodes, _ = self.encoder(
-            batch.atomic_numbers, graph.index, graph.vector, graph.mask, graph.ratio, None, direction, train
-        )
+        nodes, _ = self.encoder(batch.atomic_numbers, *edges, None, direction, train)
         values = self.encoder_head(nodes) * batch.atom_mask[..., None]
         # A sum, scaled to order 1, so that the number of atoms can be read off.
         pooled = values.sum(1) / 10.0
@@ -115,7 +113,7 @@ class CDVAE(nn.Module):
         mask = batch.atom_mask
         skip, out, scale = self.coefficients(sigma)
         seen = dataclasses.replace(batch, positions=batch.positions * scale)
-        graph = self._neighbours(seen, self.config.denoiser.cutoff_angstrom)
+        found = self._edges(seen, self.config.denoiser.cutoff_angstrom)
         context = fused
         if self.config.noise_conditioned:
             context = jnp.concatenate([context, noise_embedding(sigma)], -1)
@@ -123,9 +121,7 @@ class CDVAE(nn.Module):
             context = jnp.concatenate([context, noise_embedding(rate + 0.01)], -1)
         context = jnp.broadcast_to(context[:, None], (*mask.shape, context.shape[-1]))
         direction = self._heights(seen.positions, mask)
-        nodes, edges = self.denoiser(
-            batch.atomic_numbers, graph.index, graph.vector, graph.mask, graph.ratio, context, direction, train
-        )
+        nodes, edges = self.denoiser(batch.atomic_numbers, *found, context, direction, train)
         raw = noise.centre(self.displacement_head(nodes, edges)[:, :, 0], mask)
         displacement = (skip - 1.0) * noise.centre(batch.positions, mask) + out * raw
         return DenoiserOutput(displacement, raw, self.species_head(nodes))
@@ -151,17 +147,22 @@ class CDVAE(nn.Module):
             jnp.concatenate([one, one, in_z], -1),
         )
 
-    def _neighbours(self, batch: CrystalBatch, cutoff_angstrom: float) -> Neighbours:
+    def _edges(
+        self, batch: CrystalBatch, cutoff_angstrom: float
+    ) -> tuple[jax.Array | None, jax.Array, jax.Array, jax.Array]:
+        """Index, vector, mask and ratio of the edges, as `EquiformerV2` takes them: pairs need no index."""
         config = self.config
         if config.graph == "pairs":
-            return find_pairs(batch, periodicity=config.periodicity)
-        return find_neighbours(
+            pairs = find_pairs(batch, periodicity=config.periodicity)
+            return None, pairs.vector, pairs.mask, pairs.ratio
+        found = find_neighbours(
             batch,
             periodicity=config.periodicity,
             cutoff_angstrom=cutoff_angstrom,
             max_neighbours=config.max_neighbours,
             image_range=config.image_range,
         )
+        return found.index, found.vector, found.mask, found.ratio
 
     def _heights(self, positions: jax.Array, mask: jax.Array) -> jax.Array | None:
         """Height above the slab's centre, as a vector along the normal; [B, N, 1, 3]. None for bulk."""

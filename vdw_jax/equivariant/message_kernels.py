@@ -1,0 +1,336 @@
+"""`messages.send` and `messages.collect` as Pallas kernels (Triton), each passing over the edges once.
+
+XLA splits them into several passes over all edges, or into one kernel of thousands of instructions. Here a program
+holds a tile of edges by channels, turns it degree by degree in registers, and reads and writes each number once.
+Gradients are sums in a fixed order, without atomics, so results do not change from run to run. The gradient with
+respect to the frames, which training has no use for, is XLA's of the plain version; unused, it costs nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton as plt
+
+from vdw_jax.equivariant.grid import wide
+from vdw_jax.equivariant.irreps import EdgeOrder
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """What one program works on, and with how many warps; sizes are powers of 2, edges divide `rotation.PADDING`."""
+
+    edges: int = 4
+    channels: int = 32
+    warps: int = 1
+
+
+SEND, SEND_BACKWARD, COLLECT, COLLECT_BACKWARD = Tile(), Tile(), Tile(), Tile()
+
+
+@dataclasses.dataclass(frozen=True)
+class Turn:
+    """Where the numbers of one (l, m) lie: in the frames, in the blocks of each |m|, and among the radial weights."""
+
+    degree: int
+    m: int
+    row: int  # of the packed frames, of its first entry; 2 l + 1 follow each other
+    place: int  # in the block of |m|
+    weight: int  # which radial weight
+
+
+@functools.cache
+def turns(order: EdgeOrder) -> tuple[tuple[Turn, ...], ...]:
+    """Of each degree, in the order of the rows of its frame."""
+    degrees, row = [], 0
+    starts = np.cumsum([0] + [order.num_degrees(m) for m in range(order.mmax + 1)])
+    for degree in range(order.lmax + 1):
+        top, found = min(degree, order.mmax), []
+        for m in range(-top, top + 1):
+            place = degree - abs(m) + (order.num_degrees(abs(m)) if m < 0 else 0)
+            found.append(Turn(degree, m, row, place, int(starts[abs(m)]) + degree - abs(m)))
+            row += 2 * degree + 1
+        degrees.append(tuple(found))
+    return tuple(degrees)
+
+
+def incoming(index: jax.Array | None, num_nodes: int, num_slots: int) -> tuple[jax.Array, jax.Array]:
+    """Edges sorted by the node they come from: i K + k, [B or 1, N K], and where each node's begin, [B or 1, N + 1]."""
+    if index is None:
+        times = num_slots // (num_nodes + 1)
+        slots = np.concatenate([np.repeat(np.arange(num_nodes), times), np.full(times, -1)])
+        index = jnp.asarray(np.where(slots < 0, np.arange(num_nodes)[:, None], slots)[None])
+    flat = index.reshape(index.shape[0], -1)
+    counts = jnp.sum(flat[:, None] == jnp.arange(num_nodes)[:, None], axis=-1)
+    start = jnp.concatenate([jnp.zeros_like(counts[:, :1]), jnp.cumsum(counts, axis=-1)], axis=-1)
+    return jnp.argsort(flat, axis=-1, stable=True).astype(jnp.int32), start.astype(jnp.int32)
+
+
+class _Lanes:
+    """The channels of a tile, and which of them exist."""
+
+    def __init__(self, first: jax.Array, count: int, num_columns: int) -> None:
+        self.column = first * count + jnp.arange(count)
+        self.real = None if num_columns % count == 0 else self.column < num_columns
+
+
+def _at(ref, *index):
+    return ref.at[tuple(jnp.int32(x) if isinstance(x, int) else x for x in index)]
+
+
+def _load(ref, *index, mask=None):
+    value = plt.load(_at(ref, *index), mask=mask, other=None if mask is None else 0)
+    return value.astype(wide(value.dtype)) if jnp.issubdtype(value.dtype, jnp.floating) else value
+
+
+class _Edges:
+    """A tile of edges: where their numbers lie, and which are real."""
+
+    def __init__(self, frames, batch, node, slot, real, lanes: _Lanes) -> None:
+        self.frames, self.batch, self.node, self.slot, self.real = frames, batch, node, slot, real
+        self.column = lanes.column[None, :]
+        self.mask = jnp.broadcast_to(real[:, None], (real.size, lanes.column.size))
+        if lanes.real is not None:
+            self.mask &= lanes.real[None, :]
+
+    def entries(self, turn: Turn) -> list[jax.Array]:
+        """Row of the frame, each entry [edges, 1]."""
+        return [
+            _load(self.frames, self.batch, self.node, turn.row + column, self.slot)[:, None]
+            for column in range(2 * turn.degree + 1)
+        ]
+
+    def _where(self, ref, *last):
+        first = (x[:, None] if getattr(x, "ndim", 0) else x for x in (self.batch, self.node, self.slot))
+        return _at(ref, *first, *last)
+
+    def load(self, ref, *place, shift: int = 0):
+        """[edges, channels] of an array [B, N, K, ..., C]."""
+        value = plt.load(self._where(ref, *place, shift + self.column), mask=self.mask, other=0)
+        return value.astype(wide(value.dtype))
+
+    def store(self, ref, value, *place, shift: int = 0) -> None:
+        """Inverse of `load`."""
+        plt.store(self._where(ref, *place, shift + self.column), value.astype(ref.dtype), mask=self.mask)
+
+
+def _row(lanes: _Lanes, ref, batch, node, place):
+    """[1, channels] of an array [B, N, n, C]."""
+    return _load(ref, batch, node, place, lanes.column, mask=lanes.real)[None, :]
+
+
+def _sum(terms):
+    return functools.reduce(lambda a, b: a + b, terms)
+
+
+def _source(index, batch, node, slot, real, num_nodes: int, num_slots: int):
+    if index is None:
+        times = num_slots // (num_nodes + 1)
+        return jnp.where(slot < num_nodes * times, slot // times, node)
+    return _load(index, batch, node, slot, mask=real)
+
+
+def _piece(count: int, size: int, number: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Places of a piece of `size` of `count` places, and which exist."""
+    place = number * size + jnp.arange(size)
+    return place, place < count
+
+
+def _places(degree: int) -> range:
+    """Of the coefficients of a degree among the l-major ones."""
+    return range(degree**2, (degree + 1) ** 2)
+
+
+def _send_kernel(order: EdgeOrder, tile: Tile, index, nodes, frames, weights, *out) -> None:
+    channels, num_slots, num_nodes = nodes.shape[-1], weights.shape[2], nodes.shape[1]
+    batch, node, rest = (pl.program_id(axis) for axis in range(3))
+    pieces = pl.cdiv(num_slots, tile.edges)
+    slot, real = _piece(num_slots, tile.edges, rest % pieces)
+    lanes = _Lanes(rest // pieces, tile.channels, channels)
+    edges = _Edges(frames, batch, node, slot, real, lanes)
+    source = _source(index, batch, node, slot, real, num_nodes, num_slots)
+    for degree, rows in enumerate(turns(order)):
+        orders = _places(degree)
+        near = [
+            _load(nodes, batch, source[:, None], place, lanes.column[None, :], mask=edges.mask) for place in orders
+        ]
+        own = [_row(lanes, nodes, batch, node, place) for place in orders]
+        for turn in rows:
+            entries = edges.entries(turn)
+            for values, shift in ((near, 0), (own, channels)):
+                turned = _sum(entry * value for entry, value in zip(entries, values, strict=True))
+                scale = edges.load(weights, shift=turn.weight * 2 * channels + shift)
+                edges.store(out[abs(turn.m)], turned * scale, turn.place, shift=shift)
+
+
+def _send_backward_kernel(order, tile, index, sorted_edges, start, nodes, frames, weights, *rest) -> None:
+    """One node: its own edges give gradients of their weights and its part as target, those it feeds the rest."""
+    *gradients, of_nodes, of_weights = rest
+    channels, num_slots, num_nodes = nodes.shape[-1], weights.shape[2], nodes.shape[1]
+    batch, node = pl.program_id(0), pl.program_id(1)
+    lanes = _Lanes(pl.program_id(2), tile.channels, channels)
+    zero = jnp.zeros((tile.edges, tile.channels), wide(nodes.dtype))
+    total = (zero,) * (order.lmax + 1) ** 2
+
+    def own_edges(piece, total):
+        slot, real = _piece(num_slots, tile.edges, piece)
+        edges = _Edges(frames, batch, node, slot, real, lanes)
+        source = _source(index, batch, node, slot, real, num_nodes, num_slots)
+        total = list(total)
+        for degree, rows in enumerate(turns(order)):
+            places = _places(degree)
+            near = [_load(nodes, batch, source[:, None], p, lanes.column[None, :], mask=edges.mask) for p in places]
+            own = [_row(lanes, nodes, batch, node, place) for place in places]
+            kept: dict[int, Any] = {}
+            for turn in sorted(rows, key=lambda turn: abs(turn.m)):
+                entries = edges.entries(turn)
+                for values, shift in ((near, 0), (own, channels)):
+                    gradient = edges.load(gradients[abs(turn.m)], turn.place, shift=shift)
+                    turned = _sum(entry * value for entry, value in zip(entries, values, strict=True))
+                    key = turn.weight * 2 * channels + shift
+                    kept[key] = kept[key] + gradient * turned if key in kept else gradient * turned
+                    if shift:
+                        scaled = gradient * edges.load(weights, shift=key)
+                        for place, entry in zip(places, entries, strict=True):
+                            total[place] += entry * scaled
+            for key, value in kept.items():
+                edges.store(of_weights, value, shift=key)
+        return tuple(total)
+
+    total = jax.lax.fori_loop(0, pl.cdiv(num_slots, tile.edges), own_edges, total)
+    listed = 0 if index is None else batch
+    first, last = _load(start, listed, node), _load(start, listed, node + 1)
+
+    def fed_edges(piece, total):
+        place = first + piece * tile.edges + jnp.arange(tile.edges)
+        real = place < last
+        edge = _load(sorted_edges, listed, place, mask=real)
+        edges = _Edges(frames, batch, edge // num_slots, edge % num_slots, real, lanes)
+        total = list(total)
+        for degree, rows in enumerate(turns(order)):
+            for turn in rows:
+                scaled = edges.load(gradients[abs(turn.m)], turn.place)
+                scaled = scaled * edges.load(weights, shift=turn.weight * 2 * channels)
+                for place, entry in zip(_places(degree), edges.entries(turn), strict=True):
+                    total[place] += entry * scaled
+        return tuple(total)
+
+    total = jax.lax.fori_loop(0, pl.cdiv(last - first, tile.edges), fed_edges, total)
+    for place, value in enumerate(total):
+        where = _at(of_nodes, batch, node, place, lanes.column)
+        plt.store(where, value.sum(0).astype(of_nodes.dtype), mask=lanes.real)
+
+
+def _collect_kernel(order: EdgeOrder, tile: Tile, frames, weights, *rest) -> None:
+    *values, out = rest
+    columns, num_slots, width = out.shape[-1], weights.shape[2], out.shape[-1] // weights.shape[-1]
+    batch, node = pl.program_id(0), pl.program_id(1)
+    lanes = _Lanes(pl.program_id(2), tile.channels, columns)
+    zero = jnp.zeros((tile.edges, tile.channels), wide(out.dtype))
+
+    def edges_of(piece, total):
+        slot, real = _piece(num_slots, tile.edges, piece)
+        edges = _Edges(frames, batch, node, slot, real, lanes)
+        weight = _load(weights, batch, node, slot[:, None], lanes.column[None, :] // width, mask=edges.mask)
+        total = list(total)
+        for degree, rows in enumerate(turns(order)):
+            for turn in rows:
+                value = weight * edges.load(values[abs(turn.m)], turn.place)
+                for place, entry in zip(_places(degree), edges.entries(turn), strict=True):
+                    total[place] += entry * value
+        return tuple(total)
+
+    total = jax.lax.fori_loop(0, pl.cdiv(num_slots, tile.edges), edges_of, (zero,) * (order.lmax + 1) ** 2)
+    for place, value in enumerate(total):
+        where = _at(out, batch, node, place, lanes.column)
+        plt.store(where, value.sum(0).astype(out.dtype), mask=lanes.real)
+
+
+def _collect_backward_kernel(order: EdgeOrder, tile: Tile, frames, weights, gradient, *rest) -> None:
+    """Gradients of values, and the products whose sum over a head's channels is that of its weight."""
+    count = order.mmax + 1
+    values, products, of_values = rest[:count], rest[count], rest[count + 1 :]
+    columns, num_slots, width = gradient.shape[-1], weights.shape[2], gradient.shape[-1] // weights.shape[-1]
+    batch, node, which = (pl.program_id(axis) for axis in range(3))
+    pieces = pl.cdiv(num_slots, tile.edges)
+    slot, real = _piece(num_slots, tile.edges, which % pieces)
+    lanes = _Lanes(which // pieces, tile.channels, columns)
+    edges = _Edges(frames, batch, node, slot, real, lanes)
+    weight = _load(weights, batch, node, slot[:, None], lanes.column[None, :] // width, mask=edges.mask)
+    total = jnp.zeros((tile.edges, tile.channels), wide(gradient.dtype))
+    for degree, rows in enumerate(turns(order)):
+        own = [_row(lanes, gradient, batch, node, place) for place in _places(degree)]
+        for turn in rows:
+            turned = _sum(entry * value for entry, value in zip(edges.entries(turn), own, strict=True))
+            total += turned * edges.load(values[abs(turn.m)], turn.place)
+            edges.store(of_values[abs(turn.m)], weight * turned, turn.place)
+    edges.store(products, total)
+
+
+def _with_index(kernel, index, inputs):
+    """The kernel and what it reads; a kernel without an index is told so."""
+    return (functools.partial(kernel, None), inputs) if index is None else (kernel, (index, *inputs))
+
+
+def _call(kernel, inputs, grid, out_shape, tile: Tile, interpret: bool) -> list[jax.Array]:
+    parameters = plt.CompilerParams(num_warps=tile.warps, num_stages=1)
+    return list(pl.pallas_call(kernel, out_shape, grid=grid, compiler_params=parameters, interpret=interpret)(*inputs))
+
+
+def _shape(lead, order: EdgeOrder, channels: int, dtype) -> list[jax.ShapeDtypeStruct]:
+    """Blocks of each |m|."""
+    sizes = (order.num_degrees(m) * (1 if m == 0 else 2) for m in range(order.mmax + 1))
+    return [jax.ShapeDtypeStruct((*lead, size, channels), dtype) for size in sizes]
+
+
+def send(order: EdgeOrder, packed, nodes, index, weights, *, interpret: bool = False) -> list[jax.Array]:
+    """`messages.send` with packed frames [B, N, K, R]."""
+    size, num_nodes, num_slots, _ = weights.shape
+    channels, tile = nodes.shape[-1], SEND
+    grid = (size, num_nodes, pl.cdiv(num_slots, tile.edges) * pl.cdiv(channels, tile.channels))
+    out_shape = _shape(weights.shape[:3], order, 2 * channels, nodes.dtype)
+    kernel = functools.partial(_send_kernel, order, tile)
+    kernel, inputs = _with_index(kernel, index, (nodes, packed, weights))
+    return _call(kernel, inputs, grid, out_shape, tile, interpret)
+
+
+def send_backward(order, packed, nodes, index, weights, gradients, *, interpret: bool = False):
+    """Gradients of `send` with respect to nodes and weights."""
+    size, num_nodes, num_slots, _ = weights.shape
+    channels, tile = nodes.shape[-1], SEND_BACKWARD
+    grid = (size, num_nodes, pl.cdiv(channels, tile.channels))
+    out_shape = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (nodes, weights)]
+    kernel = functools.partial(_send_backward_kernel, order, tile)
+    inputs = (*incoming(index, num_nodes, num_slots), nodes, packed, weights, *gradients)
+    kernel, inputs = _with_index(kernel, index, inputs)
+    return _call(kernel, inputs, grid, out_shape, tile, interpret)
+
+
+def collect(order: EdgeOrder, packed, values, weights, *, interpret: bool = False) -> jax.Array:
+    """`messages.collect` with packed frames."""
+    size, num_nodes = weights.shape[:2]
+    columns, tile = values[0].shape[-1], COLLECT
+    grid = (size, num_nodes, pl.cdiv(columns, tile.channels))
+    out_shape = jax.ShapeDtypeStruct((size, num_nodes, (order.lmax + 1) ** 2, columns), values[0].dtype)
+    kernel = functools.partial(_collect_kernel, order, tile)
+    return _call(kernel, (packed, weights, *values), grid, [out_shape], tile, interpret)[0]
+
+
+def collect_backward(order, packed, values, weights, gradient, *, interpret: bool = False):
+    """Gradients of `collect` with respect to values and weights."""
+    size, num_nodes, num_slots, _ = weights.shape
+    columns, tile = values[0].shape[-1], COLLECT_BACKWARD
+    grid = (size, num_nodes, pl.cdiv(num_slots, tile.edges) * pl.cdiv(columns, tile.channels))
+    out_shape = [jax.ShapeDtypeStruct((*weights.shape[:3], columns), wide(weights.dtype))]
+    out_shape += [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in values]
+    kernel = functools.partial(_collect_backward_kernel, order, tile)
+    inputs = (packed, weights, gradient, *values)
+    products, *of_values = _call(kernel, inputs, grid, out_shape, tile, interpret)
+    of_weights = products.reshape(*weights.shape, -1).sum(-1).astype(weights.dtype)
+    return of_values, of_weights
