@@ -23,7 +23,7 @@ from vdw_jax.design.request import Request
 from vdw_jax.design.trained import Trained
 from vdw_jax.diffusion import noise
 from vdw_jax.diffusion.samplers import Schedule, sample
-from vdw_jax.graphs.neighbours import image_range_for
+from vdw_jax.graphs.neighbours import widened_image_range
 from vdw_jax.model.cdvae import CDVAE, cell_from_targets
 from vdw_jax.model.cwgan import Generator
 from vdw_jax.model.fusion import condition_vector
@@ -32,9 +32,6 @@ from vdw_jax.types import NUM_ELEMENTS, SLAB, Conditions, CrystalBatch
 
 POOL = 100
 """Latents drawn for each that is kept, where something is asked for (paper: 100 to 1)."""
-
-MAX_IMAGES = 8
-"""A proposed cell that needs more images than this each way has collapsed; it is placed with as many as allowed."""
 
 
 @struct.dataclass
@@ -124,10 +121,7 @@ def _in_chunks(trained, propose_chunk, count, key, schedule, chunk, on_progress)
     proposals = [propose_chunk(ids) for ids in id_chunks]
     cutoff = max(model.config.encoder.cutoff_angstrom, model.config.denoiser.cutoff_angstrom)
     cells = np.concatenate([np.asarray(proposal.cell) for proposal in proposals])
-    needed = image_range_for(cells, model.config.periodicity, cutoff)
-    images = tuple(
-        max(own, min(more, MAX_IMAGES)) for own, more in zip(model.config.image_range, needed, strict=True)
-    )
+    images = widened_image_range(model.config.image_range, cells, model.config.periodicity, cutoff)
     done = []
     for index, (ids, proposal) in enumerate(zip(id_chunks, proposals, strict=True)):
         result = place(

@@ -16,6 +16,9 @@ from vdw_jax.types import SLAB, CrystalBatch, Neighbours, Periodicity
 
 ImageRange = tuple[int, int, int]
 
+MAX_IMAGES = 8
+"""A generated cell that needs more images than this each way has collapsed; it gets as many as allowed."""
+
 PAIR_IMAGES = 3
 """Images of another atom that may take part: as many as are equally near over a hollow site."""
 
@@ -32,6 +35,15 @@ def image_range_for(cells: np.ndarray, periodicity: Periodicity, cutoff_angstrom
     # 1e-4: a cell at the border must not need one image more in float32 than in float64.
     needed = np.floor(cutoff_angstrom / spacings.min(axis=0) + 0.5 + 1e-4).astype(int)
     a, b, c = (int(n) if period else 0 for n, period in zip(needed, periodicity, strict=True))
+    return a, b, c
+
+
+def widened_image_range(
+    own: ImageRange, cells: np.ndarray, periodicity: Periodicity, cutoff_angstrom: float
+) -> ImageRange:
+    """A model's image range, made enough for generated cells [M, 3, 3] too, up to `MAX_IMAGES`; runs on the host."""
+    needed = image_range_for(cells, periodicity, cutoff_angstrom)
+    a, b, c = (max(mine, min(more, MAX_IMAGES)) for mine, more in zip(own, needed, strict=True))
     return a, b, c
 
 

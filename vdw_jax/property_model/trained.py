@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vdw_jax.graphs.neighbours import image_range_for
+from vdw_jax.graphs.neighbours import widened_image_range
 from vdw_jax.property_model.cgcnn import CGCNN, CGCNNConfig
 from vdw_jax.structures.errors import DataError
 from vdw_jax.training.checkpoint import write_json_atomic
@@ -21,9 +21,6 @@ from vdw_jax.types import CrystalBatch
 
 SHIPPED = Path(__file__).parents[1] / "pretrained" / "property_model"
 """The one that ships, for `formation_energy_ev`."""
-
-MAX_IMAGES = 8
-"""A cell that needs more images than this each way has collapsed; it is judged with as many as allowed."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,9 +46,8 @@ class PropertyModel:
         rows = np.flatnonzero(usable)
         if not len(rows):
             return out
-        needed = image_range_for(cells[rows], config.periodicity, config.cutoff_angstrom)
-        a, b, c = (max(own, min(n, MAX_IMAGES)) for own, n in zip(config.image_range, needed, strict=True))
-        model = CGCNN(dataclasses.replace(config, image_range=(a, b, c)))
+        images = widened_image_range(config.image_range, cells[rows], config.periodicity, config.cutoff_angstrom)
+        model = CGCNN(dataclasses.replace(config, image_range=images))
         for start in range(0, len(rows), chunk):
             here = rows[start : start + chunk]
             filled = np.resize(here, min(chunk, len(rows)))  # one shape, one compilation
