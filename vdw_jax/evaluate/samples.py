@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdw_jax.report.crystal import Crystal
-from vdw_jax.report.samples import VACUUM_ANGSTROM, to_crystals
+from vdw_jax.report.samples import to_crystals
+from vdw_jax.structures import slabs
 from vdw_jax.structures.cif import parse_cif
 from vdw_jax.structures.dataset import CrystalDataset
 from vdw_jax.structures.entries import StructureError
@@ -31,7 +32,7 @@ class SamplesError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Generated structures; slabs have `VACUUM_ANGSTROM` above them, whatever their files say."""
+    """Generated structures; slabs have `stacking.VACUUM_ANGSTROM` above them, whatever their files say."""
 
     crystals: list[Crystal]
     record: dict[str, Any]
@@ -131,7 +132,8 @@ def nothing(name: str, periodicity: Periodicity) -> Crystal:
 def _standard(
     name: str, numbers: NDArray, positions: NDArray, cell: NDArray, periodicity: Periodicity, *, across: bool
 ) -> Crystal:
-    if not (np.isfinite(positions).all() and np.isfinite(cell).all()) or abs(np.linalg.det(cell)) < 1e-3:
+    finite = len(numbers) > 0 and np.isfinite(positions).all() and np.isfinite(cell).all()
+    if not finite or abs(np.linalg.det(cell)) < 1e-3:
         return nothing(name, periodicity)
     if periodicity == SLAB:
         positions, cell = as_slab(positions, cell, across=across)
@@ -139,7 +141,7 @@ def _standard(
 
 
 def as_slab(positions: NDArray, cell: NDArray, *, across: bool = True) -> tuple[NDArray, NDArray]:
-    """A slab in the convention of this package: normal along z, a along x, c = height + 20 Angstrom.
+    """A slab in the convention of this package, see `slabs.as_slab`.
 
     The widest gap between atomic planes along c is taken for the vacuum, and what lies beyond it is moved below.
 
@@ -151,23 +153,9 @@ def as_slab(positions: NDArray, cell: NDArray, *, across: bool = True) -> tuple[
     Returns:
         positions [n, 3] and cell [3, 3].
     """
-    fractions = positions @ np.linalg.inv(cell)
-    if across and len(fractions):
-        heights = fractions[:, 2] % 1.0
-        ordered = np.sort(heights)
-        gaps = np.diff(np.append(ordered, ordered[0] + 1.0))
-        top = ordered[gaps.argmax()]
-        fractions[:, 2] = np.where(heights > top, heights - 1.0, heights)
-    a, b = cell[:2]
-    normal = np.cross(a, b)
-    x = a / np.linalg.norm(a)
-    z = normal / np.linalg.norm(normal)
-    axes = np.stack([x, np.cross(z, x), z])
-    turned = fractions @ cell @ axes.T
-    flat = cell @ axes.T
-    height = float(np.ptp(turned[:, 2])) if len(turned) else 0.0
-    flat[2] = (0.0, 0.0, height + VACUUM_ANGSTROM)
-    return turned, flat
+    if across:
+        positions = slabs.made_whole(positions @ np.linalg.inv(cell)) @ cell
+    return slabs.as_slab(positions, cell)
 
 
 def pair_up(crystals: Sequence[Crystal], truths: Sequence[Crystal]) -> tuple[list[Crystal], str]:
@@ -251,6 +239,6 @@ def as_dataset(crystals: Sequence[Crystal], prefix: str = "") -> CrystalDataset:
 
 
 def from_dataset(data: CrystalDataset) -> list[Crystal]:
-    """The crystals of a data set, slabs with `VACUUM_ANGSTROM` above them."""
+    """The crystals of a data set, slabs with `stacking.VACUUM_ANGSTROM` above them."""
     batch = CrystalBatch(data.atomic_numbers, data.positions, data.cell)  # type: ignore[arg-type]
     return [replace(c, id=str(name)) for c, name in zip(to_crystals(batch, data.periodicity), data.ids, strict=True)]

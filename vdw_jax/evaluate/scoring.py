@@ -29,12 +29,12 @@ from vdw_jax.metrics.parallel import parallel_map
 from vdw_jax.metrics.stacking import same_registry
 from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.describe import describe
-from vdw_jax.report.samples import VACUUM_ANGSTROM
 from vdw_jax.structures.dataset import CrystalDataset, concatenate
 from vdw_jax.structures.errors import FormulaError
 from vdw_jax.structures.files import write_whole
 from vdw_jax.structures.formula import parse_formula
 from vdw_jax.structures.load import default_cache_dir
+from vdw_jax.structures.stacking import VACUUM_ANGSTROM
 
 Measure = tuple[float, float, float]
 """Value, low, high; NaN where there is nothing to measure."""

@@ -21,10 +21,8 @@ from vdw_jax.report.writer import write_samples
 from vdw_jax.structures.errors import DataError
 from vdw_jax.structures.source import load_source
 from vdw_jax.structures.splits import split_dataset
+from vdw_jax.structures.stacking import VACUUM_ANGSTROM
 from vdw_jax.types import SLAB, CrystalBatch, Periodicity
-
-VACUUM_ANGSTROM = 20.0
-"""Added above slabs, whose model knows none."""
 
 
 def to_crystals(batch: CrystalBatch, periodicity: Periodicity, prefix: str = "s") -> list[Crystal]:
