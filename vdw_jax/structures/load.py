@@ -38,7 +38,7 @@ from vdw_jax.structures.entries import Entry, Reading
 from vdw_jax.structures.errors import DataError, Problem
 from vdw_jax.structures.files import write_whole
 from vdw_jax.structures.json_reader import is_ase_database, load_json, read_pymatgen
-from vdw_jax.structures.judge import Crystal, choose_periodicity, find_problems, place, sound
+from vdw_jax.structures.soundness import Crystal, choose_periodicity, find_problems, place, sound
 from vdw_jax.types import BULK, SLAB, Periodicity
 
 PERIODICITIES: dict[str, Periodicity | None] = {"auto": None, "slab": SLAB, "bulk": BULK}
