@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from vdw_jax.equivariant import sphere_kernels
-from vdw_jax.equivariant.edges import has_kernels
 from vdw_jax.equivariant.grid import SphereGrid, from_grid, to_grid
 from vdw_jax.equivariant.irreps import EdgeOrder
+from vdw_jax.equivariant.kernels import has_kernels
 from vdw_jax.equivariant.layers import DegreeLinear, dense
 
 

@@ -26,11 +26,6 @@ class EdgeInputs:
     target: jax.Array | None = None  # [B, N, T] invariants that a node gives to its own edges
 
 
-def has_kernels() -> bool:
-    """Whether this process computes where the Pallas kernels run: with several devices XLA could not split them."""
-    return jax.default_backend() == "gpu" and jax.device_count() == 1
-
-
 def gather_neighbours(features: jax.Array, index: jax.Array | None, num_slots: int) -> jax.Array:
     """Features [B, N, ...] of the neighbours in each slot; [B, N, K, ...].
 

@@ -20,6 +20,7 @@ from jax.experimental.pallas import triton as plt
 
 from vdw_jax.equivariant.grid import wide
 from vdw_jax.equivariant.irreps import EdgeOrder
+from vdw_jax.equivariant.kernels import run_kernel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -278,11 +279,6 @@ def _with_index(kernel, index, inputs):
     return (functools.partial(kernel, None), inputs) if index is None else (kernel, (index, *inputs))
 
 
-def _call(kernel, inputs, grid, out_shape, tile: Tile, interpret: bool) -> list[jax.Array]:
-    parameters = plt.CompilerParams(num_warps=tile.warps, num_stages=1)
-    return list(pl.pallas_call(kernel, out_shape, grid=grid, compiler_params=parameters, interpret=interpret)(*inputs))
-
-
 def _shape(lead, order: EdgeOrder, channels: int, dtype) -> list[jax.ShapeDtypeStruct]:
     """Blocks of each |m|."""
     sizes = (order.num_degrees(m) * (1 if m == 0 else 2) for m in range(order.mmax + 1))
@@ -297,7 +293,7 @@ def send(order: EdgeOrder, packed, nodes, index, weights, *, interpret: bool = F
     out_shape = _shape(weights.shape[:3], order, 2 * channels, nodes.dtype)
     kernel = functools.partial(_send_kernel, order, tile)
     kernel, inputs = _with_index(kernel, index, (nodes, packed, weights))
-    return _call(kernel, inputs, grid, out_shape, tile, interpret)
+    return run_kernel(kernel, inputs, out_shape, grid, tile.warps, interpret)
 
 
 def send_backward(order, packed, nodes, index, weights, gradients, *, interpret: bool = False):
@@ -309,7 +305,7 @@ def send_backward(order, packed, nodes, index, weights, gradients, *, interpret:
     kernel = functools.partial(_send_backward_kernel, order, tile)
     inputs = (*incoming(index, num_nodes, num_slots), nodes, packed, weights, *gradients)
     kernel, inputs = _with_index(kernel, index, inputs)
-    return _call(kernel, inputs, grid, out_shape, tile, interpret)
+    return run_kernel(kernel, inputs, out_shape, grid, tile.warps, interpret)
 
 
 def collect(order: EdgeOrder, packed, values, weights, *, interpret: bool = False) -> jax.Array:
@@ -319,7 +315,7 @@ def collect(order: EdgeOrder, packed, values, weights, *, interpret: bool = Fals
     grid = (size, num_nodes, pl.cdiv(columns, tile.channels))
     out_shape = jax.ShapeDtypeStruct((size, num_nodes, (order.lmax + 1) ** 2, columns), values[0].dtype)
     kernel = functools.partial(_collect_kernel, order, tile)
-    return _call(kernel, (packed, weights, *values), grid, [out_shape], tile, interpret)[0]
+    return run_kernel(kernel, (packed, weights, *values), [out_shape], grid, tile.warps, interpret)[0]
 
 
 def collect_backward(order, packed, values, weights, gradient, *, interpret: bool = False):
@@ -331,6 +327,6 @@ def collect_backward(order, packed, values, weights, gradient, *, interpret: boo
     out_shape += [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in values]
     kernel = functools.partial(_collect_backward_kernel, order, tile)
     inputs = (packed, weights, gradient, *values)
-    products, *of_values = _call(kernel, inputs, grid, out_shape, tile, interpret)
+    products, *of_values = run_kernel(kernel, inputs, out_shape, grid, tile.warps, interpret)
     of_weights = products.reshape(*weights.shape, -1).sum(-1).astype(weights.dtype)
     return of_values, of_weights

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from vdw_jax.equivariant import message_kernels
-from vdw_jax.equivariant.edges import gather_neighbours, has_kernels, row_major
+from vdw_jax.equivariant.edges import gather_neighbours, row_major
+from vdw_jax.equivariant.kernels import has_kernels
 from vdw_jax.equivariant.rotation import EdgeFrames, split_rows, stack_rows, turn_from_edges, turn_to_edges
 
 

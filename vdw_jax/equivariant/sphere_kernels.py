@@ -15,6 +15,7 @@ from jax.experimental.pallas import triton as plt
 
 from vdw_jax.equivariant.grid import SphereGrid, wide
 from vdw_jax.equivariant.irreps import EdgeOrder
+from vdw_jax.equivariant.kernels import run_kernel
 
 EDGES = 8
 """Edges that one program goes through."""
@@ -116,12 +117,6 @@ def _backward_kernel(order: EdgeOrder, num_edges: int, channels: int, forth, for
     _each_edge(num_edges, edge_of)
 
 
-def _call(kernel, num_edges: int, out_shape, interpret: bool, *inputs) -> list[jax.Array]:
-    parameters = plt.CompilerParams(num_warps=WARPS, num_stages=1)
-    grid = (pl.cdiv(num_edges, EDGES),)
-    return list(pl.pallas_call(kernel, out_shape, grid=grid, compiler_params=parameters, interpret=interpret)(*inputs))
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def separable_s2(
     grid: SphereGrid, order: EdgeOrder, interpret: bool, blocks: list[jax.Array], gates: jax.Array
@@ -132,8 +127,8 @@ def separable_s2(
     flat = [block.reshape(num_edges, *block.shape[-2:]) for block in blocks]
     shapes = [jax.ShapeDtypeStruct(block.shape, block.dtype) for block in flat]
     kernel = functools.partial(_kernel, order, num_edges, channels)
-    matrices = _matrices(grid, order, blocks[0].dtype)
-    out = _call(kernel, num_edges, shapes, interpret, *matrices, gates.reshape(num_edges, channels), *flat)
+    inputs = (*_matrices(grid, order, blocks[0].dtype), gates.reshape(num_edges, channels), *flat)
+    out = run_kernel(kernel, inputs, shapes, (pl.cdiv(num_edges, EDGES),), WARPS, interpret)
     return [new.reshape(old.shape) for new, old in zip(out, blocks, strict=True)]
 
 
@@ -148,7 +143,8 @@ def _backward(grid, order, interpret, kept, gradients):
     shapes = [jax.ShapeDtypeStruct(block.shape, block.dtype) for block in flat[: len(blocks)]]
     forth, back = _matrices(grid, order, blocks[0].dtype)
     kernel = functools.partial(_backward_kernel, order, num_edges, channels)
-    out = _call(kernel, num_edges, shapes, interpret, forth, forth.T, back.T, *flat)
+    inputs = (forth, forth.T, back.T, *flat)
+    out = run_kernel(kernel, inputs, shapes, (pl.cdiv(num_edges, EDGES),), WARPS, interpret)
     _, pull = jax.vjp(lambda gates: jax.nn.silu(gates.astype(wide(gates.dtype))), gates)
     of_gates = pull(gradients[0][..., 0, :].astype(wide(gates.dtype)))[0]
     return [new.reshape(old.shape) for new, old in zip(out, blocks, strict=True)], of_gates
