@@ -15,7 +15,8 @@ from benchmarks import flops, measure
 from vdw_jax.graphs.interchange import to_graphs_tuple
 from vdw_jax.graphs.neighbours import edge_length, find_neighbours, find_pairs
 from vdw_jax.model.config import ModelConfig
-from vdw_jax.training.steps import data_mesh, make_example, take_batch
+from vdw_jax.training.devices import data_mesh
+from vdw_jax.training.steps import make_example, take_batch
 from vdw_jax.types import CrystalBatch, Neighbours
 
 DATA = 4096

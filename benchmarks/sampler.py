@@ -18,6 +18,7 @@ from benchmarks import flops, measure
 from vdw_jax.design.generate import Proposal, place
 from vdw_jax.design.trained import Trained
 from vdw_jax.model.cdvae import CDVAE
+from vdw_jax.training.devices import data_mesh, split_over
 from vdw_jax.training.losses import LossConfig
 from vdw_jax.types import CrystalBatch
 
@@ -68,9 +69,10 @@ def run(argv: list[str] | None = None) -> dict:
 
     latent = jax.random.normal(jax.random.key(1), (arguments.batch, model.config.latent_dim))
     proposal = Proposal(latent, latent, jnp.asarray(crystals.atomic_numbers), jnp.asarray(crystals.cell))
-    inputs = params["params"], proposal, jnp.arange(arguments.batch), jax.random.key(0), schedule
+    proposal, ids = split_over((proposal, np.arange(arguments.batch)), data_mesh())
+    inputs = params["params"], proposal, ids, jax.random.key(0), schedule
     compiled, compile_s = measure.compile_timed(
-        place, *inputs, model=model, weights=weights, images=model.config.image_range
+        place, *inputs, model=model, weights=weights, images=model.config.image_range, mesh=data_mesh()
     )
     timing = measure.time_calls(lambda: compiled(*inputs), arguments.repeats)
     memory = measure.peak_memory_gb(compiled)

@@ -17,9 +17,10 @@ from ml_collections import ConfigDict
 
 from benchmarks import flops, measure
 from vdw_jax.model.cdvae import CDVAE
+from vdw_jax.training.devices import data_mesh, replicate
 from vdw_jax.training.loop import create_optimizer
 from vdw_jax.training.losses import LossConfig
-from vdw_jax.training.steps import TrainState, data_mesh, make_example, replicate, train_steps
+from vdw_jax.training.steps import TrainState, make_example, train_steps
 from vdw_jax.types import CrystalBatch
 
 DATA = 4096

@@ -1,5 +1,6 @@
 """Run by test_devices.py: one training step and a generation on all devices; writes what came out to argv[1]."""
 
+import dataclasses
 import sys
 
 import jax
@@ -13,11 +14,16 @@ from vdw_jax.design.request import make_request
 from vdw_jax.design.trained import Trained
 from vdw_jax.model.cdvae import CDVAE
 from vdw_jax.model.cwgan import Generator
+from vdw_jax.training.devices import data_mesh, replicate
 from vdw_jax.training.losses import Example, LossConfig
-from vdw_jax.training.steps import TrainState, data_mesh, replicate, train_steps
+from vdw_jax.training.steps import TrainState, train_steps
 from vdw_jax.types import SLAB
 
 config, params, mesh = tiny_config(SLAB), jax.tree.map(jnp.asarray, tiny_params(SLAB)), data_mesh()
+config = dataclasses.replace(
+    config, **{part: dataclasses.replace(getattr(config, part), alpha_dropout=0.1, drop_path=0.1)
+               for part in ("encoder", "denoiser")}
+)  # fmt: skip
 model, weights = CDVAE(config), LossConfig()
 crystals = tiny_batch(size=16)
 data = Example(crystals, jnp.linspace(-0.3, 0.5, 16)[:, None])

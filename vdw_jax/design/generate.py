@@ -15,8 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh
 
 from vdw_jax import geometry
 from vdw_jax.design.request import Request
@@ -27,6 +26,7 @@ from vdw_jax.graphs.neighbours import widened_image_range
 from vdw_jax.model.cdvae import CDVAE, cell_from_targets
 from vdw_jax.model.cwgan import Generator
 from vdw_jax.model.fusion import condition_vector
+from vdw_jax.training.devices import data_mesh, on_each_device, split_over
 from vdw_jax.training.losses import LossConfig, species_rate
 from vdw_jax.types import NUM_ELEMENTS, SLAB, Conditions, CrystalBatch
 
@@ -104,8 +104,9 @@ def reconstruct(
     def propose_chunk(ids):
         batch = jax.tree.map(lambda x: jnp.asarray(x)[jnp.minimum(ids, len(x) - 1)], crystals)
         return propose_again(
-            trained.weights, batch, model=trained.model, atom_counts=trained.atom_counts, elements=trained.elements
-        )
+            trained.weights, batch, model=trained.model, atom_counts=trained.atom_counts, elements=trained.elements,
+            mesh=data_mesh(),
+        )  # fmt: skip
 
     key, count = jax.random.key(seed), len(crystals.cell)
     return _in_chunks(trained, propose_chunk, count, key, schedule, chunk, on_progress)
@@ -113,11 +114,10 @@ def reconstruct(
 
 def _in_chunks(trained, propose_chunk, count, key, schedule, chunk, on_progress) -> Candidates:
     model, schedule = trained.model, schedule or trained.schedule()
-    mesh = Mesh(np.array(jax.devices()), ("data",))
+    mesh = data_mesh()
     each = min(chunk or default_chunk(), math.ceil(count / mesh.size))
     size = each * mesh.size
-    shared = NamedSharding(mesh, P("data"))
-    id_chunks = [jax.device_put(np.arange(s, s + size), shared) for s in range(0, count, size)]
+    id_chunks = [split_over(np.arange(start, start + size), mesh) for start in range(0, count, size)]
     proposals = [propose_chunk(ids) for ids in id_chunks]
     cutoff = max(model.config.encoder.cutoff_angstrom, model.config.denoiser.cutoff_angstrom)
     cells = np.concatenate([np.asarray(proposal.cell) for proposal in proposals])
@@ -125,8 +125,9 @@ def _in_chunks(trained, propose_chunk, count, key, schedule, chunk, on_progress)
     done = []
     for index, (ids, proposal) in enumerate(zip(id_chunks, proposals, strict=True)):
         result = place(
-            trained.weights["model"], proposal, ids, key, schedule, model=model, weights=trained.noise, images=images
-        )
+            trained.weights["model"], proposal, ids, key, schedule, model=model, weights=trained.noise, images=images,
+            mesh=mesh,
+        )  # fmt: skip
         done.append(jax.device_get(result))
         if on_progress is not None:
             on_progress(min((index + 1) * size, count))
@@ -182,7 +183,7 @@ def propose(
     return jax.tree.map(lambda x: x[:, 0], jax.vmap(one)(ids))
 
 
-@functools.partial(jax.jit, static_argnames=("model", "atom_counts", "elements"))
+@functools.partial(jax.jit, static_argnames=("model", "atom_counts", "elements", "mesh"))
 def propose_again(
     weights: dict[str, Any],
     crystals: CrystalBatch,
@@ -190,17 +191,18 @@ def propose_again(
     model: CDVAE,
     atom_counts: tuple[int, ...],
     elements: tuple[int, ...],
+    mesh: Mesh,
 ) -> Proposal:
     """Cell and content of crystals from their latent means."""
     params = {"params": weights["model"]}
-    mean: Any = model.apply(params, crystals, method="encode")
+    mean, _ = on_each_device(functools.partial(model.apply, method="encode"), mesh)(params, crystals)
     slots = jnp.zeros(model.config.max_atoms, jnp.int32)
     conditions = _no_conditions(len(model.config.scalars))
 
     def one(latent):
         return _decode(model, params, latent[None], conditions, slots, atom_counts, elements)
 
-    return jax.tree.map(lambda x: x[:, 0], jax.vmap(one)(mean[0]))
+    return jax.tree.map(lambda x: x[:, 0], jax.vmap(one)(mean))
 
 
 def _condition_size(config) -> int:
@@ -257,7 +259,7 @@ def slots_from_shares(shares: jax.Array, size: jax.Array, max_atoms: int) -> jax
     return jnp.where(jnp.arange(max_atoms) < size, numbers, 0).astype(jnp.int32)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "weights", "images"))
+@functools.partial(jax.jit, static_argnames=("model", "weights", "images", "mesh"))
 def place(
     params,
     proposal: Proposal,
@@ -268,6 +270,7 @@ def place(
     model: CDVAE,
     weights: LossConfig,
     images: tuple[int, int, int],
+    mesh: Mesh,
 ) -> Candidates:
     """Runs the sampler: one scan over the schedule, mapped over the candidates.
 
@@ -278,8 +281,14 @@ def place(
     Args:
       weights: the noise that the denoiser was trained on.
       images: images to search along a, b, c.
+      mesh: devices, each of which runs its part of the candidates.
     """
     model = model.clone(config=model.config.with_images(images))
+    placed = on_each_device(functools.partial(_place, model, weights), mesh, num_whole=3)
+    return placed(params, key, schedule, proposal, ids)
+
+
+def _place(model: CDVAE, weights: LossConfig, params, key, schedule: Schedule, proposal: Proposal, ids) -> Candidates:
     variables = {"params": params}
 
     def one(fused, slots, cell, candidate):

@@ -10,7 +10,7 @@ from vdw_jax.equivariant.activations import gate, separable_s2
 from vdw_jax.equivariant.config import EquiformerConfig
 from vdw_jax.equivariant.edges import EdgeInputs, row_major
 from vdw_jax.equivariant.grid import wide
-from vdw_jax.equivariant.layers import DegreeLinear, RadialFunction
+from vdw_jax.equivariant.layers import DegreeLinear, RadialFunction, keep_each
 from vdw_jax.equivariant.messages import collect, send
 from vdw_jax.equivariant.so2 import SO2Linear, num_radial_weights
 from vdw_jax.safe_ops import safe_divide
@@ -46,9 +46,9 @@ class GraphAttention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, nodes: jax.Array, edges: EdgeInputs, *, dropout_key: jax.Array | None = None
+        self, nodes: jax.Array, edges: EdgeInputs, dropout_keys: jax.Array | None = None
     ) -> jax.Array:
-        """l-major [B, N, (lmax+1)^2, C] -> [B, N, (lmax+1)^2, features]."""
+        """l-major [B, N, (lmax+1)^2, C] -> [B, N, (lmax+1)^2, features]; [B] keys for dropout, None for none."""
         config, order, dtype = self.config, self.config.order, self.config.dtype
         heads, hidden = config.num_heads, config.attention_channels
 
@@ -74,8 +74,8 @@ class GraphAttention(nn.Module):
         alpha = smooth_leaky_relu(nn.LayerNorm(name="alpha_norm")(alpha.astype(wide(dtype))))
         vector = self.param("alpha", nn.initializers.lecun_uniform(), (heads, config.alpha_channels))
         weights = neighbour_softmax(jnp.sum(alpha * vector, axis=-1), edges.envelope)
-        if dropout_key is not None and config.alpha_dropout > 0:
-            keep = jax.random.bernoulli(dropout_key, 1 - config.alpha_dropout, weights.shape)
+        if dropout_keys is not None and config.alpha_dropout > 0:
+            keep = keep_each(dropout_keys, config.alpha_dropout, weights.shape[1:])
             weights = jnp.where(keep, weights / (1 - config.alpha_dropout), 0.0)
 
         summed = collect(edges.frames, values, weights, config.kernels)

@@ -42,11 +42,9 @@ def row_major(array: jax.Array) -> jax.Array:
     """The array, and its cotangent, with the last axis contiguous in memory.
 
     XLA likes the axis of a sum to be contiguous. Before a sum over neighbours it would transpose every edge's features,
-    in passes of their own; so told, it makes the features within the sum. With several devices nothing is told: its
-    partitioner would gather the features of all of them first.
+    in passes of their own; so told, it makes the features within the sum. XLA's partitioner does not split such an
+    array: with several devices networks run under `shard_map` (`training/devices.py`).
     """
-    if jax.device_count() > 1:
-        return array
     return with_layout_constraint(array, Layout(tuple(range(array.ndim))))
 
 

@@ -20,6 +20,7 @@ from vdw_jax.equivariant.layers import (
     drop_path,
     gaussian_basis,
     polynomial_envelope,
+    split_each,
 )
 from vdw_jax.equivariant.messages import collect_scalars
 from vdw_jax.equivariant.rotation import edge_frames
@@ -30,20 +31,19 @@ class TransformerBlock(nn.Module):
     """x + attention(norm(x)), then x + feed-forward(norm(x))."""
 
     config: EquiformerConfig
-    train: bool = False
 
     @nn.compact
     def __call__(
-        self, nodes: jax.Array, edges: EdgeInputs, context: jax.Array | None
+        self, nodes: jax.Array, edges: EdgeInputs, context: jax.Array | None, dropout_keys: jax.Array | None
     ) -> tuple[jax.Array, None]:
         """l-major [B, N, (lmax+1)^2, C] -> same; the None is what `nn.scan` carries out."""
         config = self.config
-        keys = jax.random.split(self.make_rng("dropout"), 3) if self.train else (None, None, None)
+        keys: Any = (None, None, None) if dropout_keys is None else split_each(dropout_keys, 3)
         if context is not None:
             shift = dense(config.channels, config.dtype, name="context")(context)
             nodes = nodes.at[..., 0, :].add(shift)
         hidden = EquivariantLayerNorm(config.lmax, name="norm_attention")(nodes)
-        hidden = GraphAttention(config, config.channels, name="attention")(hidden, edges, dropout_key=keys[0])
+        hidden = GraphAttention(config, config.channels, name="attention")(hidden, edges, keys[0])
         nodes = nodes + drop_path(hidden, config.drop_path, keys[1])
         hidden = EquivariantLayerNorm(config.lmax, name="norm_ffn")(nodes)
         hidden = feed_forward(config, config.channels, name="ffn")(hidden)
@@ -83,7 +83,7 @@ class EquiformerV2(nn.Module):
         ratio: jax.Array,
         context: jax.Array | None = None,
         direction: jax.Array | None = None,
-        train: bool = False,
+        dropout_keys: jax.Array | None = None,
     ) -> tuple[jax.Array, EdgeInputs]:
         """Runs the network.
 
@@ -94,7 +94,8 @@ class EquiformerV2(nn.Module):
           ratio: [B, N, K], 1 where the envelope of an edge vanishes.
           context: [B, N, D] invariants given to every node, or None.
           direction: [B, N, V, 3] vectors given to every node, or None.
-          train: with dropout and drop path, from the rng stream "dropout".
+          dropout_keys: [B], a key for each graph's dropout and drop path, so that they do not depend on how the batch
+            is split over devices; None for neither.
         Returns:
           l-major features [B, N, (lmax+1)^2, channels], and the edges for an output head to use.
         """
@@ -122,13 +123,14 @@ class EquiformerV2(nn.Module):
         layers = nn.scan(
             block,
             variable_axes={"params": 0},
-            split_rngs={"params": True, "dropout": True},
-            in_axes=(nn.broadcast, nn.broadcast),
+            split_rngs={"params": True},
+            in_axes=(nn.broadcast, nn.broadcast, 0),
             length=config.num_layers,
             unroll=config.num_layers if config.unroll else 1,
         )
         layer_context = context if config.condition_every_layer else None
-        nodes, _ = layers(config, train, name="layers")(nodes, edges, layer_context)
+        layer_keys = None if dropout_keys is None else split_each(dropout_keys, config.num_layers)
+        nodes, _ = layers(config, name="layers")(nodes, edges, layer_context, layer_keys)
         return EquivariantLayerNorm(config.lmax, name="norm")(nodes), edges
 
     def _edge_inputs(self, species, index, vector, mask, ratio) -> EdgeInputs:

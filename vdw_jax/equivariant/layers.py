@@ -145,9 +145,19 @@ def polynomial_envelope(ratio: jax.Array, power: int = 5) -> jax.Array:
     return jnp.where(ratio < 1.0, inside, 0.0)
 
 
-def drop_path(branch: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
-    """Drops a residual branch for whole crystals (first axis), scaled to keep its mean; no key, no drop."""
-    if key is None or rate == 0.0:
+def split_each(keys: jax.Array, num: int) -> jax.Array:
+    """`num` keys from each of [B]; [num, B]."""
+    return jax.vmap(lambda key: jax.random.split(key, num), out_axes=1)(keys)
+
+
+def keep_each(keys: jax.Array, rate: float, shape: tuple[int, ...]) -> jax.Array:
+    """False with probability `rate`, drawn for each of [B] keys on its own; [B, *shape]."""
+    return jax.vmap(lambda key: jax.random.bernoulli(key, 1.0 - rate, shape))(keys)
+
+
+def drop_path(branch: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:
+    """Drops a residual branch for whole graphs (first axis), scaled to keep its mean; no keys, no drop."""
+    if keys is None or rate == 0.0:
         return branch
-    keep = jax.random.bernoulli(key, 1.0 - rate, (branch.shape[0],) + (1,) * (branch.ndim - 1))
+    keep = keep_each(keys, rate, (1,) * (branch.ndim - 1))
     return jnp.where(keep, branch / (1.0 - rate), jnp.zeros((), branch.dtype))

@@ -76,11 +76,11 @@ class CDVAE(nn.Module):
         rate = jnp.ones_like(sigma)
         return self.heads(fused), self.properties(mean), self.denoise(fused, batch, sigma, rate)
 
-    def encode(self, batch: CrystalBatch, train: bool = False) -> tuple[jax.Array, jax.Array]:
-        """Mean and log variance of the latent; each [B, latent_dim]."""
+    def encode(self, batch: CrystalBatch, dropout_keys: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+        """Mean and log variance of the latent; each [B, latent_dim]. Keys as for `EquiformerV2`."""
         edges = self._edges(batch, self.config.encoder.cutoff_angstrom)
         direction = self._heights(batch.positions, batch.atom_mask)
-        nodes, _ = self.encoder(batch.atomic_numbers, *edges, None, direction, train)
+        nodes, _ = self.encoder(batch.atomic_numbers, *edges, None, direction, dropout_keys)
         values = self.encoder_head(nodes) * batch.atom_mask[..., None]
         # A sum, scaled to order 1, so that the number of atoms can be read off.
         pooled = values.sum(1) / 10.0
@@ -100,7 +100,12 @@ class CDVAE(nn.Module):
         return self.property_head(latent)[:, : len(self.config.scalars)]
 
     def denoise(
-        self, fused: jax.Array, batch: CrystalBatch, sigma: jax.Array, rate: jax.Array, train: bool = False
+        self,
+        fused: jax.Array,
+        batch: CrystalBatch,
+        sigma: jax.Array,
+        rate: jax.Array,
+        dropout_keys: jax.Array | None = None,
     ) -> DenoiserOutput:
         """Predicts clean positions and species of a noisy batch.
 
@@ -109,6 +114,7 @@ class CDVAE(nn.Module):
           batch: noisy positions and species, lattice as predicted or true.
           sigma: [B] noise on the coordinates, Angstrom.
           rate: [B] share of the atoms whose species were shuffled; seen if `species_noise_conditioned`.
+          dropout_keys: as for `EquiformerV2`.
         """
         mask = batch.atom_mask
         skip, out, scale = self.coefficients(sigma)
@@ -121,7 +127,7 @@ class CDVAE(nn.Module):
             context = jnp.concatenate([context, noise_embedding(rate + 0.01)], -1)
         context = jnp.broadcast_to(context[:, None], (*mask.shape, context.shape[-1]))
         direction = self._heights(seen.positions, mask)
-        nodes, edges = self.denoiser(batch.atomic_numbers, *found, context, direction, train)
+        nodes, edges = self.denoiser(batch.atomic_numbers, *found, context, direction, dropout_keys)
         raw = noise.centre(self.displacement_head(nodes, edges)[:, :, 0], mask)
         displacement = (skip - 1.0) * noise.centre(batch.positions, mask) + out * raw
         return DenoiserOutput(displacement, raw, self.species_head(nodes))

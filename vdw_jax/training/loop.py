@@ -31,6 +31,7 @@ from vdw_jax.structures.formula import formula_string
 from vdw_jax.structures.source import load_source
 from vdw_jax.structures.splits import split_dataset
 from vdw_jax.training.checkpoint import Checkpoints, write_json_atomic
+from vdw_jax.training.devices import data_mesh, replicate
 from vdw_jax.training.errors import ConfigError
 from vdw_jax.training.export import save_weights, weights_like
 from vdw_jax.training.interrupt import GracefulExit
@@ -41,12 +42,10 @@ from vdw_jax.training.steps import (
     GanConfig,
     GanState,
     TrainState,
-    data_mesh,
     encode_all,
     evaluate,
     gan_steps,
     make_example,
-    replicate,
     train_steps,
 )
 
@@ -256,7 +255,7 @@ def _validate(params, validation, key, model, weights, config) -> dict[str, floa
 def _second_stage(config, workdir, model, params, data, key, stop, quiet):
     own = [field.name for field in dataclasses.fields(GanConfig)]
     gan_config = GanConfig(**{name: config.gan[name] for name in own})
-    mean, spread = encode_all(params, data, model=model, batch_size=config.train.batch_size)
+    mean, spread = encode_all(params, data, model=model, batch_size=config.train.batch_size, mesh=data_mesh())
     # Spread of the aggregate posterior: dimensions that the KL term switched off get 1, not their tiny std.
     centre, scale = mean.mean(0), jnp.sqrt(mean.var(0) + jnp.mean(spread**2, 0))
     latents = ((mean - centre) / scale, spread / scale)

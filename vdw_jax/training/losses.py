@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+from jax.sharding import Mesh
 
 from vdw_jax.diffusion import noise
 from vdw_jax.model.cdvae import CDVAE, lattice_targets
+from vdw_jax.training.devices import on_each_device
 from vdw_jax.types import Conditions, CrystalBatch
 
 
@@ -70,20 +72,33 @@ def draw_conditions(example: Example, key: jax.Array, dropout: float) -> Conditi
 
 
 def cdvae_loss(
-    model: CDVAE, weights: LossConfig, params, example: Example, key: jax.Array, train: bool
+    model: CDVAE, weights: LossConfig, params, example: Example, key: jax.Array, train: bool, mesh: Mesh | None = None
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Total loss of the first stage and its parts, as means over the batch.
 
     Coordinates: mean squared error of the network's output against what would give the exact displacement, so every
     noise level weighs the same (Karras et al., arXiv:2206.00364, Eq. 8; for the paper's network it is CDVAE's loss).
+
+    Args:
+      train: with dropout.
+      mesh: devices that the batch is split over, where it is.
     """
     keys = jax.random.split(key, 6)
     batch, mask = example.crystals, example.crystals.atom_mask
 
-    def call(method: str, *args, **kwargs) -> Any:
-        return model.apply(params, *args, method=method, **kwargs)
+    def call(method: str, *args) -> Any:
+        return model.apply(params, *args, method=method)
 
-    mean, log_variance = call("encode", batch, train, rngs={"dropout": jax.random.fold_in(keys[5], 0)})
+    def call_split(method: str, *args) -> Any:
+        def network(params, *args):
+            return model.apply(params, *args, method=method)
+
+        return network(params, *args) if mesh is None else on_each_device(network, mesh)(params, *args)
+
+    def dropout_keys(network: int) -> jax.Array | None:
+        return jax.random.split(jax.random.fold_in(keys[5], network), batch.cell.shape[0]) if train else None
+
+    mean, log_variance = call_split("encode", batch, dropout_keys(0))
     latent = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(keys[0], mean.shape)
     conditions = draw_conditions(example, keys[1], weights.condition_dropout)
     fused = call("fuse", latent, conditions)
@@ -120,7 +135,7 @@ def cdvae_loss(
     target = noise.centre(target, mask)
 
     corrupted = dataclasses.replace(batch, positions=noisy, atomic_numbers=noisy_species)
-    output = call("denoise", fused, corrupted, sigma, rate, train, rngs={"dropout": jax.random.fold_in(keys[5], 1)})
+    output = call_split("denoise", fused, corrupted, sigma, rate, dropout_keys(1))
     skip, out, _ = call("coefficients", sigma)
     wanted = (target - (skip - 1.0) * noise.centre(noisy, mask)) / out
     per_atom = jnp.sum((output.raw - wanted) ** 2, -1) * mask

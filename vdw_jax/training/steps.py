@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh
 
 from vdw_jax.model.cdvae import CDVAE
 from vdw_jax.model.cwgan import Critic, Generator, gradient_penalty
 from vdw_jax.model.fusion import condition_vector
+from vdw_jax.training.devices import on_each_device, shard_batch
 from vdw_jax.training.ema import ema_update
 from vdw_jax.training.losses import Example, LossConfig, cdvae_loss, draw_conditions
 from vdw_jax.types import CrystalBatch
@@ -43,22 +43,6 @@ class GanState:
     ema: Any  # of the generator
     generator_opt: Any
     critic_opt: Any
-
-
-def data_mesh() -> Mesh:
-    """All devices in one axis, "data"."""
-    return Mesh(np.array(jax.devices()), ("data",))
-
-
-def replicate(tree, mesh: Mesh):
-    """Puts every array on all devices, as the steps return them: the first call compiles what later ones use."""
-    return jax.device_put(tree, NamedSharding(mesh, P()))
-
-
-def shard_batch(tree, mesh: Mesh):
-    """Constrains the first axis of every array to be split over the devices."""
-    sharding = NamedSharding(mesh, P("data"))
-    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, sharding), tree)
 
 
 def take_batch(data: Example, key: jax.Array, batch_size: int, mesh: Mesh) -> Example:
@@ -100,7 +84,7 @@ def train_steps(
         batch_key, loss_key = jax.random.split(jax.random.fold_in(key, state.step))
         batch = take_batch(data, batch_key, batch_size, mesh)
         gradient, metrics = jax.grad(
-            lambda params: cdvae_loss(model, weights, params, batch, loss_key, True), has_aux=True
+            lambda params: cdvae_loss(model, weights, params, batch, loss_key, True, mesh), has_aux=True
         )(state.params)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params, value=metrics["loss"])
         params = optax.apply_updates(state.params, updates)
@@ -120,7 +104,7 @@ def evaluate(params, data: Example, key: jax.Array, *, model: CDVAE, weights: Lo
     def one(index):
         batch_key, loss_key = jax.random.split(jax.random.fold_in(key, index))
         batch = take_batch(data, batch_key, batch_size, mesh)
-        return cdvae_loss(model, weights, params, batch, loss_key, False)[1]
+        return cdvae_loss(model, weights, params, batch, loss_key, False, mesh)[1]
 
     return jax.tree.map(jnp.mean, jax.lax.map(one, jnp.arange(num_batches)))
 
@@ -142,16 +126,24 @@ class GanConfig:
         return optax.adam(self.learning_rate, b1=0.5, b2=0.999)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "batch_size"))
-def encode_all(params, data: Example, *, model: CDVAE, batch_size: int) -> tuple[jax.Array, jax.Array]:
+@functools.partial(jax.jit, static_argnames=("model", "batch_size", "mesh"))
+def encode_all(
+    params, data: Example, *, model: CDVAE, batch_size: int, mesh: Mesh
+) -> tuple[jax.Array, jax.Array]:
     """Latent mean and spread of every crystal; each [M, latent_dim]."""
 
-    def one(crystal: CrystalBatch) -> Any:
-        latent: Any = model.apply(params, jax.tree.map(lambda x: x[None], crystal), method="encode")
-        return jax.tree.map(lambda x: x[0], latent)
+    def encode(params, crystals: CrystalBatch) -> Any:
+        def one(crystal: CrystalBatch) -> Any:
+            latent: Any = model.apply(params, jax.tree.map(lambda x: x[None], crystal), method="encode")
+            return jax.tree.map(lambda x: x[0], latent)
 
-    mean, log_variance = jax.lax.map(one, data.crystals, batch_size=batch_size)
-    return mean, jnp.exp(0.5 * log_variance)
+        return jax.lax.map(one, crystals, batch_size=batch_size // mesh.size)
+
+    count = data.scalars.shape[0]
+    rows = jnp.minimum(jnp.arange(count + -count % mesh.size), count - 1)
+    crystals = shard_batch(jax.tree.map(lambda x: x[rows], data.crystals), mesh)
+    mean, log_variance = on_each_device(encode, mesh)(params, crystals)
+    return mean[:count], jnp.exp(0.5 * log_variance[:count])
 
 
 @functools.partial(jax.jit, static_argnames=("model", "generator", "critic", "config", "num_steps"))
