@@ -74,11 +74,10 @@ def run(argv: list[str] | None = None) -> dict:
     compiled, compile_s = measure.compile_timed(
         place, *inputs, model=model, weights=weights, images=model.config.image_range, mesh=data_mesh()
     )
-    timing = measure.time_calls(lambda: compiled(*inputs), arguments.repeats)
-    memory = measure.peak_memory_gb(compiled)
-
     few = jax.tree.map(lambda x: x[: arguments.checked], crystals)
     errors = check(model, params, few) if arguments.checked else {}
+    timing = measure.time_calls(lambda: compiled(*inputs), arguments.repeats)
+    memory = measure.peak_memory_gb(compiled)
     ceilings = measure.measure_ceilings()
     rate = arguments.batch * schedule.num_calls / timing.median_s
     work = flops.denoiser(model.config, arguments.atoms)

@@ -79,6 +79,8 @@ def run(argv: list[str] | None = None) -> dict:
     arguments, config = measure.parse(options, argv)
     compiled, compile_s, (state, data, key), model = prepare(arguments, config, arguments.steps)
     params, metrics = state.params, None
+    few = jax.tree.map(lambda x: x[: arguments.checked], data.crystals)
+    error = gradient_error(model, params, few) if arguments.checked else None
 
     def call():
         nonlocal state, metrics
@@ -88,8 +90,6 @@ def run(argv: list[str] | None = None) -> dict:
     timing = measure.time_calls(call, arguments.repeats)
     memory = measure.peak_memory_gb(compiled)
     losses = {name: float(value) for name, value in metrics.items()}
-    few = jax.tree.map(lambda x: x[: arguments.checked], data.crystals)
-    error = gradient_error(model, params, few) if arguments.checked else None
     ceilings = measure.measure_ceilings()
     rate = arguments.batch * arguments.steps / timing.median_s
     work = flops.training(model.config, arguments.atoms)

@@ -7,7 +7,7 @@ from configs import base
 
 
 def get_config():
-    """Noise-conditioned denoiser, exactly equivariant nonlinearities, species that only swap sites."""
+    """All pairs of atoms, denoiser that knows its noise, exact equivariance, species that only swap sites."""
     config = base.get_config()
     network = dict(
         num_layers=4,
@@ -17,7 +17,8 @@ def get_config():
         value_channels=12,
         ffn_channels=96,
         lmax=3,
-        num_basis=64,
+        num_basis=96,
+        cutoff_angstrom=16.0,
         edge_channels=96,
         alpha_dropout=0.0,
         drop_path=0.0,
@@ -32,7 +33,7 @@ def get_config():
     config.model.denoiser.update(network)
     config.model.encoder.update(network)
     config.model.encoder.num_layers = 3
-    config.model.cdvae.update(dict(noise_conditioned=True, species_noise_conditioned=True))
+    config.model.cdvae.update(dict(graph="pairs", noise_conditioned=True, species_noise_conditioned=True))
     config.data.source = "j2dh8+iii_vi"
     config.data.max_atoms = 10
     config.loss.update(dict(coupled_noise=True, free_species_share=0.5, kl=1e-4))

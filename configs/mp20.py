@@ -12,4 +12,8 @@ def get_config():
     config.data.update(
         dict(source="file", scalars=("formation_energy_per_atom",), max_atoms=20, periodicity="bulk")
     )
+    # A bulk atom is surrounded by neighbours: the nearest see enough, and all pairs of 20 atoms are 63 slots.
+    config.model.cdvae.graph = "nearest"
+    for network in (config.model.encoder, config.model.denoiser):
+        network.update(dict(num_basis=64, cutoff_angstrom=7.0))
     return config
