@@ -14,6 +14,7 @@ from vdw_jax.equivariant.attention import GraphAttention
 from vdw_jax.equivariant.config import EquiformerConfig
 from vdw_jax.equivariant.edges import EdgeInputs
 from vdw_jax.equivariant.layers import (
+    Embedding,
     EquivariantLayerNorm,
     RadialFunction,
     dense,
@@ -102,7 +103,7 @@ class EquiformerV2(nn.Module):
         config, dtype = self.config, self.config.dtype
         edges = self._edge_inputs(species, index, vector, mask, ratio)
 
-        scalars = nn.Embed(self.num_species, config.channels, dtype=dtype, name="species")(species)
+        scalars = Embedding(self.num_species, config.channels, dtype, name="species")(species)
         first = edges
         if context is not None:
             context = context.astype(dtype)
@@ -141,8 +142,8 @@ class EquiformerV2(nn.Module):
         else:
             envelope = mask.astype(ratio.dtype)
         basis = gaussian_basis(length, config.cutoff_angstrom, config.num_basis).astype(dtype)
-        source = nn.Embed(self.num_species, config.edge_channels, dtype=dtype, name="source")(species)
-        target = nn.Embed(self.num_species, config.edge_channels, dtype=dtype, name="target")(species)
+        source = Embedding(self.num_species, config.edge_channels, dtype, name="source")(species)
+        target = Embedding(self.num_species, config.edge_channels, dtype, name="target")(species)
         return EdgeInputs(index, mask, basis, envelope, edge_frames(vector, config.order), source, target)
 
     def _edge_degree(self, edges: EdgeInputs) -> jax.Array:

@@ -91,7 +91,40 @@ class RadialFunction(nn.Module):
             if layer > 0:
                 hidden = dense(width, self.dtype, name=f"Dense_{layer}")(hidden)
             hidden = nn.silu(nn.LayerNorm(dtype=self.dtype, name=f"LayerNorm_{layer}")(hidden))
-        return dense(self.features, self.dtype, name=f"Dense_{len(self.hidden)}")(hidden)
+        return BiasInProduct(self.features, self.dtype, name=f"Dense_{len(self.hidden)}")(hidden)
+
+
+class BiasInProduct(nn.Module):
+    """`dense` whose bias is a row of the matrix: what it makes is too large for a second pass."""
+
+    features: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., n] -> [..., features]."""
+        init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+        kernel = self.param("kernel", init, (x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        # Eight columns more, not one: the rows of a matrix stay aligned.
+        one = jnp.broadcast_to(jnp.asarray([1.0] + [0.0] * 7, self.dtype), (*x.shape[:-1], 8))
+        matrix = jnp.concatenate([kernel, jnp.pad(bias[None], ((0, 7), (0, 0)))]).astype(self.dtype)
+        return jnp.matmul(jnp.concatenate([x.astype(self.dtype), one], -1), matrix, precision=precision(self.dtype))
+
+
+class Embedding(nn.Module):
+    """A vector for each of `num` things, by a product: the gradient of a look-up adds in no fixed order on a GPU."""
+
+    num: int
+    features: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, which: jax.Array) -> jax.Array:
+        """[...] int32 in [0, num) -> [..., features]."""
+        init = nn.initializers.variance_scaling(1.0, "fan_in", "normal", out_axis=0)
+        table = self.param("embedding", init, (self.num, self.features)).astype(self.dtype)
+        return jnp.matmul(jax.nn.one_hot(which, self.num, dtype=self.dtype), table, precision=precision(self.dtype))
 
 
 class EdgeDense(nn.Module):

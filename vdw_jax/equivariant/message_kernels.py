@@ -222,7 +222,8 @@ def _send_backward_kernel(order, tile, index, sorted_edges, start, nodes, frames
                     total[place] += entry * scaled
         return tuple(total)
 
-    total = jax.lax.fori_loop(0, pl.cdiv(last - first, tile.edges), fed_edges, total)
+    pieces = jax.lax.div(last - first + jnp.int32(tile.edges - 1), jnp.int32(tile.edges))
+    total = jax.lax.fori_loop(0, pieces, fed_edges, total)
     for place, value in enumerate(total):
         where = _at(of_nodes, batch, node, place, lanes.column)
         plt.store(where, value.sum(0).astype(of_nodes.dtype), mask=lanes.real)

@@ -69,7 +69,7 @@ class _Rows:
 
 def _dot(left, right):
     exact = left.dtype == jnp.float32
-    return pl.dot(left, right, precision="highest" if exact else None).astype(jnp.float32)
+    return jnp.dot(left, right, precision="highest" if exact else None, preferred_element_type=jnp.float32)
 
 
 def _each_edge(num_edges: int, body) -> None:
