@@ -67,6 +67,7 @@ def get_config() -> ml_collections.ConfigDict:
                     graph="nearest",
                     noise_conditioned=False,
                     species_noise_conditioned=False,
+                    stack_head=False,
                 ),
             ),
             loss=dict(
@@ -77,6 +78,7 @@ def get_config() -> ml_collections.ConfigDict:
                 species=1.0,
                 kl=0.01,
                 properties=1.0,
+                stack=1.0,
                 sigma_max=10.0,
                 sigma_min=0.01,
                 species_sigma_max=5.0,
@@ -84,6 +86,10 @@ def get_config() -> ml_collections.ConfigDict:
                 num_levels=50,
                 coupled_noise=False,
                 free_species_share=0.0,
+                window_share=0.0,
+                window_max=1.3,
+                window_min=0.4,
+                free_translation=False,
                 condition_dropout=0.5,
             ),
             train=dict(

@@ -16,6 +16,7 @@ FLAT_CELL = geometry.cell_from_parameters(jnp.array([[3.0, 4.0, 20.0]]), jnp.arr
 KINDS = pytest.mark.parametrize("cell, periodicity", [(FLAT_CELL, SLAB), (CELL, BULK)], ids=["slab", "bulk"])
 PERMUTE, RESAMPLE = jax.jit(noise.permute_species), jax.jit(noise.resample_species)
 ASSIGN = jax.jit(noise.assign_species)
+ALL = jnp.ones((1, 6), bool)
 
 
 def pair(seed: int = 0, size: int = 6):
@@ -40,7 +41,7 @@ def score(noisy, clean, cell, sigma, periodicity, reach: int):
 @pytest.mark.parametrize("sigma", [0.05, 0.3, 0.8, 1.5])
 def test_displacement_is_the_score_of_a_wrapped_gaussian(cell, periodicity, sigma):
     clean, noisy = pair()
-    out = noise.wrapped_displacement(noisy, clean, cell, jnp.array([sigma]), periodicity)[0]
+    out = noise.wrapped_displacement(noisy, clean, ALL, cell, jnp.array([sigma]), periodicity)[0]
     expected = sigma**2 * score(noisy, clean, cell, sigma, periodicity, 8)
     np.testing.assert_allclose(out, expected, atol=2e-4)
     assert np.abs(expected).max() > 0.1
@@ -53,7 +54,7 @@ def test_uniform_along_one_period_only(b, gamma, sigma):
     """Noise above one spacing and below the other, in oblique cells too."""
     cell = geometry.cell_from_parameters(jnp.array([[3.0, b, 20.0]]), jnp.array([[90.0, 90.0, gamma]]))
     clean, noisy = pair()
-    out = noise.wrapped_displacement(noisy, clean, cell, jnp.array([sigma]), SLAB)[0]
+    out = noise.wrapped_displacement(noisy, clean, ALL, cell, jnp.array([sigma]), SLAB)[0]
     expected = sigma**2 * score(noisy, clean, cell, sigma, SLAB, 12)
     np.testing.assert_allclose(out, expected, atol=0.01)
 
@@ -62,7 +63,7 @@ def test_uniform_along_one_period_only(b, gamma, sigma):
 def test_no_displacement_along_periods_for_large_noise(cell, periodicity):
     clean, noisy = pair()
     for sigma in (4.1, 10.0, 1000.0):
-        out = noise.wrapped_displacement(noisy, clean, cell, jnp.array([sigma]), periodicity)
+        out = noise.wrapped_displacement(noisy, clean, ALL, cell, jnp.array([sigma]), periodicity)
         assert jnp.abs(out[..., :2]).max() < 1e-5
         assert periodicity == SLAB or jnp.abs(out[..., 2]).max() < 1e-5
 
@@ -70,14 +71,14 @@ def test_no_displacement_along_periods_for_large_noise(cell, periodicity):
 @pytest.mark.parametrize("sigma", [0.01, 0.5, 2.0, 30.0])
 def test_displacement_along_the_normal_of_a_slab_is_clean_minus_noisy(sigma):
     clean, noisy = pair()
-    out = noise.wrapped_displacement(noisy, clean, FLAT_CELL, jnp.array([sigma]), SLAB)
+    out = noise.wrapped_displacement(noisy, clean, ALL, FLAT_CELL, jnp.array([sigma]), SLAB)
     np.testing.assert_allclose(out[..., 2], (clean - noisy)[..., 2], atol=2e-5)
 
 
 def test_small_noise_goes_to_the_nearest_image():
     clean, shift = pair()[0], jnp.array([0.02, -0.01, 0.03])
     noisy = clean + shift + geometry.to_cartesian(jnp.array([[[2.0, -1.0, 3.0]]]), CELL)
-    out = noise.wrapped_displacement(noisy, clean, CELL, jnp.array([0.02]), BULK)
+    out = noise.wrapped_displacement(noisy, clean, ALL, CELL, jnp.array([0.02]), BULK)
     np.testing.assert_allclose(out, jnp.broadcast_to(-shift, out.shape), atol=1e-5)
 
 

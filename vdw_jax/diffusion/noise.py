@@ -28,22 +28,56 @@ def karras_levels(sigma_max: float, sigma_min: float, num_levels: int, rho: floa
 
 
 def wrapped_displacement(
-    noisy: jax.Array, clean: jax.Array, cell: jax.Array, sigma: jax.Array, periodicity: Periodicity
+    noisy: jax.Array, clean: jax.Array, mask: jax.Array, cell: jax.Array, sigma: jax.Array, periodicity: Periodicity
 ) -> jax.Array:
     """sigma^2 times the score of the wrapped Gaussian around `clean`, at `noisy`; [B, N, 3], Angstrom.
 
     The posterior mean of (clean image - noisy) over the images of each atom: the minimum image where the noise is
     small against the cell, 0 along periods where it is large. Exact score of the noised data on the torus after
     averaging over the data, for two images each way and noise below 0.8 plane spacings; uniform above, where what is
-    left is the wrapped Gaussian of the plane or line across the uniform periods.
+    left is the wrapped Gaussian of the plane or line across the uniform periods. 0 on padding.
     """
+    return _posterior(noisy, clean, cell, sigma, periodicity)[0] * mask[..., None]
+
+
+def free_displacement(
+    noisy: jax.Array, clean: jax.Array, mask: jax.Array, cell: jax.Array, sigma: jax.Array, periodicity: Periodicity
+) -> jax.Array:
+    """`wrapped_displacement` to a crystal that may lie anywhere along its periods, but for the mean over its atoms.
+
+    The posterior mean over its places too, on a grid of translations. A network that moves with its input cannot know
+    the place, so it is what such a network learns from either target; from this one with less noise.
+    """
+    places = _grid(periodicity)
+    shifts = jnp.moveaxis(geometry.to_cartesian(jnp.asarray(places), cell), 1, 0)
+
+    def one(shift: jax.Array) -> tuple[jax.Array, jax.Array]:
+        moves, log_density = _posterior(noisy, clean + shift[:, None], cell, sigma, periodicity)
+        return centre(moves, mask), jnp.sum(log_density * mask, -1)
+
+    moves, log_density = jax.vmap(one)(shifts)
+    return jnp.einsum("tb,tbnx->bnx", jax.nn.softmax(log_density, 0), moves, precision="highest")
+
+
+def _grid(periodicity: Periodicity) -> np.ndarray:
+    """Translations in fractions of the cell: eight a period, four in three dimensions; [T, 3]."""
+    each = 4 if all(periodicity) else 8
+    axes = [np.arange(each) / each if period else np.zeros(1) for period in periodicity]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3).astype(np.float32)
+
+
+def _posterior(
+    noisy: jax.Array, clean: jax.Array, cell: jax.Array, sigma: jax.Array, periodicity: Periodicity
+) -> tuple[jax.Array, jax.Array]:
+    """Mean displacement over the images of each atom, [B, N, 3], and the log of their density but for a constant."""
     difference = geometry.wrap(clean - noisy, cell, periodicity, centre=0.0)
     offsets = geometry.image_offsets(periodicity, (2, 2, 2))
     shifts = geometry.to_cartesian(jnp.asarray(offsets, jnp.float32), cell)
     is_uniform = (sigma[:, None] > UNIFORM_FROM_SPACINGS * geometry.plane_spacings(cell)) & jnp.asarray(periodicity)
     images = _project_out(difference[:, :, None, :] + shifts[:, None, :, :], cell, is_uniform)
     logits = -0.5 * jnp.sum(images**2, -1) / sigma[:, None, None] ** 2
-    return jnp.sum(jax.nn.softmax(logits, axis=-1)[..., None] * images, axis=2)
+    mean = jnp.sum(jax.nn.softmax(logits, axis=-1)[..., None] * images, axis=2)
+    return mean, jax.nn.logsumexp(logits, axis=-1)
 
 
 def _project_out(vectors: jax.Array, cell: jax.Array, is_chosen: jax.Array) -> jax.Array:

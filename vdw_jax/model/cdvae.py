@@ -15,6 +15,7 @@ from vdw_jax.equivariant.equiformer import EquiformerV2, ScalarHead, VectorHead
 from vdw_jax.graphs.neighbours import find_neighbours, find_pairs
 from vdw_jax.model.config import ModelConfig
 from vdw_jax.model.fusion import LowRankFusion
+from vdw_jax.model.stack import Stack
 from vdw_jax.types import NUM_ELEMENTS, SLAB, Conditions, CrystalBatch
 
 
@@ -65,6 +66,8 @@ class CDVAE(nn.Module):
         self.lattice_head = Mlp(config.hidden_dim, 6)
         self.composition_head = Mlp(config.hidden_dim, NUM_ELEMENTS)
         self.property_head = Mlp(config.hidden_dim, max(len(config.scalars), 1))
+        if config.stack_head:
+            self.stack_mlp = Mlp(config.hidden_dim, config.max_atoms * (NUM_ELEMENTS + config.max_atoms))
         self.denoiser = EquiformerV2(config.denoiser, NUM_ELEMENTS + 1)
         self.species_head = ScalarHead(config.denoiser, NUM_ELEMENTS)
         self.displacement_head = VectorHead(config.denoiser)
@@ -74,6 +77,8 @@ class CDVAE(nn.Module):
         mean, _ = self.encode(batch)
         fused = self.fuse(mean, conditions)
         rate = jnp.ones_like(sigma)
+        if self.config.stack_head:
+            self.stack(mean)
         return self.heads(fused), self.properties(mean), self.denoise(fused, batch, sigma, rate)
 
     def encode(self, batch: CrystalBatch, dropout_keys: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
@@ -98,6 +103,12 @@ class CDVAE(nn.Module):
     def properties(self, latent: jax.Array) -> jax.Array:
         """Standardised scalars predicted from z, which has not seen the conditions; [B, S]."""
         return self.property_head(latent)[:, : len(self.config.scalars)]
+
+    def stack(self, latent: jax.Array) -> Stack:
+        """Species and in-plane distances in the order of heights, from z."""
+        count = self.config.max_atoms
+        values = self.stack_mlp(latent).reshape(len(latent), count, NUM_ELEMENTS + count)
+        return Stack(values[..., :NUM_ELEMENTS], values[..., NUM_ELEMENTS:])
 
     def denoise(
         self,

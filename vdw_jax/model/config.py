@@ -40,12 +40,15 @@ class ModelConfig:
     formula_dim: int = 128
     noise_conditioned: bool = True
     species_noise_conditioned: bool = False
+    stack_head: bool = False  # of slabs: species and registry read off the latent, see vdw_jax.model.stack
     sigma_data_in_plane: float = 1.0
     sigma_data_normal: float = 4.0
 
     def __post_init__(self) -> None:
         if self.graph not in ("nearest", "pairs"):
             raise ValueError(f"model.cdvae.graph is 'nearest' or 'pairs', not {self.graph!r}")
+        if self.stack_head and self.periodicity != SLAB:
+            raise ValueError("model.cdvae.stack_head is for slabs; bulk crystals have no order of heights")
 
     def with_images(self, image_range: tuple[int, int, int]) -> ModelConfig:
         """The same model, searching more images for neighbours."""

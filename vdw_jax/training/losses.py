@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from vdw_jax.diffusion import noise
 from vdw_jax.model.cdvae import CDVAE, lattice_targets
+from vdw_jax.model.stack import stack_loss
 from vdw_jax.training.devices import on_each_device
 from vdw_jax.types import Conditions, CrystalBatch
 
@@ -29,6 +30,7 @@ class LossConfig:
     species: float = 1.0
     kl: float = 0.01
     properties: float = 1.0
+    stack: float = 1.0  # of models with a stack head
     sigma_max: float = 10.0
     sigma_min: float = 0.01
     species_sigma_max: float = 5.0
@@ -36,6 +38,10 @@ class LossConfig:
     num_levels: int = 50
     coupled_noise: bool = True  # species noise follows the coordinates' level, and only swaps sites
     free_species_share: float = 0.0  # of the examples with coupled noise: species shuffled at a rate of their own
+    window_share: float = 0.0  # of the examples with coupled noise: noise drawn from a window
+    window_max: float = 1.3  # Angstrom; registry is decided here
+    window_min: float = 0.4
+    free_translation: bool = False  # the target is averaged over where the crystal as a whole lies along its periods
     condition_dropout: float = 0.5
 
 
@@ -47,12 +53,17 @@ class Example:
     scalars: jax.Array  # [B, S], NaN where absent
 
 
+def noise_level(sigma: Any, weights: LossConfig) -> Any:
+    """0 at the largest noise, 1 at the smallest, linear in the logarithm."""
+    return jnp.log(sigma / weights.sigma_max) / math.log(weights.sigma_min / weights.sigma_max)
+
+
 def species_rate(sigma: jax.Array, weights: LossConfig) -> jax.Array:
     """Share of the atoms whose species are shuffled at coordinate noise `sigma`; 0 for the paper's separate noise."""
     if not weights.coupled_noise:
         return jnp.zeros_like(sigma)
-    level = jnp.log(sigma / weights.sigma_max) / math.log(weights.sigma_min / weights.sigma_max)
-    spread = weights.species_sigma_max * (weights.species_sigma_min / weights.species_sigma_max) ** level
+    ratio = weights.species_sigma_min / weights.species_sigma_max
+    spread = weights.species_sigma_max * ratio ** noise_level(sigma, weights)
     return spread / (1 + spread)
 
 
@@ -113,7 +124,12 @@ def cdvae_loss(
     level = jax.random.uniform(keys[2], mean.shape[:1])
     species_key, level_key = jax.random.split(keys[3])
     steps = weights.num_levels - 1
-    if not weights.coupled_noise:
+    if weights.coupled_noise:
+        choose, where = jax.random.split(jax.random.fold_in(keys[2], 1))
+        is_inside = jax.random.bernoulli(choose, weights.window_share, level.shape)
+        first, last = (noise_level(edge, weights) for edge in (weights.window_max, weights.window_min))
+        level = jnp.where(is_inside, jax.random.uniform(where, level.shape, minval=first, maxval=last), level)
+    else:
         level = jnp.round(level * steps) / steps
     sigma = weights.sigma_max * (weights.sigma_min / weights.sigma_max) ** level
     if weights.coupled_noise:
@@ -131,8 +147,8 @@ def cdvae_loss(
         noisy_species = noise.resample_species(species_key, batch.atomic_numbers, species_sigma, composition)
     clean = batch.positions * mask[..., None]
     noisy = clean + sigma[:, None, None] * noise.centre(jax.random.normal(keys[4], clean.shape), mask)
-    target = noise.wrapped_displacement(noisy, clean, batch.cell, sigma, model.config.periodicity)
-    target = noise.centre(target, mask)
+    displacement = noise.free_displacement if weights.free_translation else noise.wrapped_displacement
+    target = noise.centre(displacement(noisy, clean, mask, batch.cell, sigma, model.config.periodicity), mask)
 
     corrupted = dataclasses.replace(batch, positions=noisy, atomic_numbers=noisy_species)
     output = call_split("denoise", fused, corrupted, sigma, rate, dropout_keys(1))
@@ -159,6 +175,8 @@ def cdvae_loss(
         centre = jnp.array([s.mean for s in model.config.scalars])
         error = jnp.where(known, predicted - (jnp.where(known, example.scalars, 0.0) - centre) / scale, 0.0)
         parts["properties"] = jnp.sum(error**2) / jnp.maximum(known.sum(), 1)
+    if model.config.stack_head:
+        parts["stack"] = stack_loss(call("stack", latent), batch)
     total = sum((getattr(weights, name) * value for name, value in parts.items()), jnp.zeros(()))
     extra = {
         "loss": total,
