@@ -43,7 +43,7 @@ REQUIRED = (
 )  # fmt: skip
 """Keys of every record; None where one does not apply."""
 
-IDENTITY = ("what", "config", "settings", "dtype", "batch", "atoms", "slots")
+IDENTITY = ("what", "config", "settings", "num_devices", "xla_flags", "dtype", "batch", "atoms", "slots")
 """A record replaces an earlier one that agrees in these."""
 
 TOLERANCE = {"float64": 1e-8, "float32": 1e-4, "bfloat16": 5e-2}
@@ -281,6 +281,7 @@ def make_record(what: str, arguments: argparse.Namespace, ceilings: Ceilings, ti
         "settings": arguments.settings,
         "device": jax.devices()[0].device_kind,
         "num_devices": jax.device_count(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "jax": jax.__version__,
         "dtype": arguments.dtype,
         "batch": arguments.batch,

@@ -37,7 +37,9 @@ TITLES = {
 COLUMNS = {
     "device": ("device", "s"),
     "config": ("config", "s"),
+    "num_devices": ("devices", "d"),
     "settings": ("settings", "s"),
+    "xla_flags": ("XLA_FLAGS", "s"),
     "dtype": ("dtype", "s"),
     "batch": ("batch", "d"),
     "atoms": ("atoms", "d"),

@@ -23,7 +23,7 @@ from vdw_jax.design.trained import Trained
 from vdw_jax.diffusion import noise
 from vdw_jax.diffusion.samplers import Schedule, sample
 from vdw_jax.graphs.neighbours import widened_image_range
-from vdw_jax.model.cdvae import CDVAE, cell_from_targets
+from vdw_jax.model.cdvae import CDVAE, DenoiserOutput, cell_from_targets
 from vdw_jax.model.cwgan import Generator
 from vdw_jax.model.fusion import condition_vector
 from vdw_jax.training.devices import data_mesh, on_each_device, split_over
@@ -290,6 +290,7 @@ def place(
 
 def _place(model: CDVAE, weights: LossConfig, params, key, schedule: Schedule, proposal: Proposal, ids) -> Candidates:
     variables = {"params": params}
+    network = _network(model)
 
     def one(fused, slots, cell, candidate):
         start_key, species_key, run_key = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, candidate), 1), 3)
@@ -300,7 +301,7 @@ def _place(model: CDVAE, weights: LossConfig, params, key, schedule: Schedule, p
             rate = species_rate(sigma, weights)
             noisy = noise.permute_species(shuffle, species, rate[None])
             crystal = CrystalBatch(noisy, positions, cell)
-            output: Any = model.apply(variables, fused, crystal, sigma[None], rate[None], method="denoise")
+            output = network(variables, (fused, crystal, sigma[None], rate[None]))
             logits = output.species + rate * jax.random.gumbel(tie, output.species.shape)
             return output.displacement, noise.assign_species(logits, slots)
 
@@ -316,6 +317,25 @@ def _place(model: CDVAE, weights: LossConfig, params, key, schedule: Schedule, p
     names = model.config.scalars
     predicted = predicted * jnp.array([s.std for s in names]) + jnp.array([s.mean for s in names])
     return Candidates(crystals, predicted)
+
+
+def _network(model: CDVAE) -> Callable[..., DenoiserOutput]:
+    """The denoiser for a batch of one; mapped over candidates, it takes them as one batch, as its kernels want them."""
+
+    def denoise(variables, inputs) -> Any:
+        return model.apply(variables, *inputs, method="denoise")
+
+    network = jax.custom_batching.custom_vmap(denoise)
+
+    @network.def_vmap
+    def mapped(size: int, is_mapped, variables, inputs):
+        def joined(x: jax.Array, is_mapped: bool) -> jax.Array:
+            return x[:, 0] if is_mapped else jnp.broadcast_to(x, (size, *x.shape[1:]))
+
+        output = denoise(variables, jax.tree.map(joined, inputs, is_mapped[1]))
+        return jax.tree.map(lambda x: x[:, None], output), jax.tree.map(lambda _: True, output)
+
+    return network
 
 
 def start_positions(key: jax.Array, slots: jax.Array, cell: jax.Array, sigma_max: float, model: CDVAE) -> jax.Array:

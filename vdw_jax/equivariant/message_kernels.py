@@ -27,12 +27,14 @@ from vdw_jax.equivariant.kernels import run_kernel
 class Tile:
     """What one program works on, and with how many warps; sizes are powers of 2, edges divide `rotation.PADDING`."""
 
-    edges: int = 4
-    channels: int = 32
-    warps: int = 1
+    edges: int
+    channels: int
+    warps: int
 
 
-SEND, SEND_BACKWARD, COLLECT, COLLECT_BACKWARD = Tile(), Tile(), Tile(), Tile()
+# The fastest, or nearly so, of 19 on an H100 for both configs/j2dh8.py and configs/paper.py: benchmarks/NOTES.md.
+SEND, SEND_BACKWARD = Tile(4, 128, 4), Tile(1, 128, 2)
+COLLECT, COLLECT_BACKWARD = Tile(4, 64, 2), Tile(8, 64, 4)
 
 
 @dataclasses.dataclass(frozen=True)

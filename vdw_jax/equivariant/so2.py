@@ -36,17 +36,10 @@ class SO2Linear(nn.Module):
         count = order.num_degrees(0)
         flat = zero.reshape(*lead, count * channels)
         extra = self.num_extra_scalars
-        init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-        scalars = nn.Dense(
-            extra + count * self.features,
-            dtype=self.dtype,
-            precision=precision(self.dtype),
-            kernel_init=init,
-            name="m0",
-        )(flat)
-        out = [scalars[..., extra:].reshape(*lead, count, self.features)]
+        scalars, values = TwoDense((extra, count * self.features), self.dtype, name="m0")(flat)
+        out = [values.reshape(*lead, count, self.features)]
         out += [self._order_block(m, pair) for m, pair in enumerate(pairs, start=1)]
-        return out, scalars[..., :extra]
+        return out, scalars
 
     def _order_block(self, m: int, pair: jax.Array) -> jax.Array:
         lead, channels = pair.shape[:-2], pair.shape[-1]
@@ -68,6 +61,25 @@ class SO2Linear(nn.Module):
             matrix = jnp.block([[matrix, imaginary], [-imaginary, matrix]])
         result = jnp.matmul(pair.astype(self.dtype), matrix, precision=precision(self.dtype))
         return result.reshape(*lead, 2 * count, self.features)
+
+
+class TwoDense(nn.Module):
+    """A linear map whose output is wanted in two parts, by two products: as one, its gradient is put together again."""
+
+    features: tuple[int, int]
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, ...]:
+        """[..., n] -> [..., features[0]] and [..., features[1]]."""
+        init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+        kernel = self.param("kernel", init, (x.shape[-1], sum(self.features))).astype(self.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (sum(self.features),)).astype(self.dtype)
+        first, x = self.features[0], x.astype(self.dtype)
+        return tuple(
+            jnp.matmul(x, kernel[:, part], precision=precision(self.dtype)) + bias[part]
+            for part in (slice(None, first), slice(first, None))
+        )
 
 
 def num_radial_weights(order: EdgeOrder, channels: int) -> int:
