@@ -29,6 +29,8 @@ def get_config():
         adaptive_envelope=True,
         condition_every_layer=True,
         compute_dtype="bfloat16",
+        kernels=True,
+        unroll=True,
     )
     config.model.denoiser.update(network)
     config.model.encoder.update(network)
@@ -39,8 +41,8 @@ def get_config():
     config.loss.update(dict(coupled_noise=True, free_species_share=0.5, kl=1e-4))
     config.train.update(
         dict(
-            batch_size=256,
-            num_steps=8_500,
+            batch_size=512,
+            num_steps=8_000,
             schedule="cosine",
             warmup_steps=500,
             clip=1.0,

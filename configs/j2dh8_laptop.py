@@ -22,6 +22,7 @@ def get_config():
         num_basis=32,
         edge_channels=32,
         compute_dtype="float32",
+        unroll=False,
     )
     config.model.denoiser.update(network)
     config.model.encoder.update(network)

@@ -54,6 +54,11 @@ class ModelConfig:
         """The same model, searching more images for neighbours."""
         return dataclasses.replace(self, image_range=image_range)
 
+    def rolled(self) -> ModelConfig:
+        """The same model with its layers as a loop: written out they save time only where gradients are taken."""
+        encoder, denoiser = (dataclasses.replace(part, unroll=False) for part in (self.encoder, self.denoiser))
+        return dataclasses.replace(self, encoder=encoder, denoiser=denoiser)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dict, for JSON."""
         return dataclasses.asdict(self)
