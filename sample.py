@@ -8,12 +8,12 @@ import argparse
 import sys
 import time
 
-from vdw_jax.design.generate import generate
-from vdw_jax.design.request import RequestError, make_request, parse_targets
-from vdw_jax.design.saved import describe_run, differences, parse_with_saved
-from vdw_jax.design.trained import PRETRAINED, CheckpointError, load_trained
+from vdw_jax.design.request import RequestError, parse_targets
+from vdw_jax.design.saved import differences, parse_with_saved
+from vdw_jax.design.trained import PRETRAINED, CheckpointError
+from vdw_jax.designer import Designer
 from vdw_jax.diffusion.samplers import SAMPLERS
-from vdw_jax.report.samples import save_samples, short_table, to_crystals
+from vdw_jax.report.samples import short_table
 from vdw_jax.report.writer import refuse_existing
 from vdw_jax.training.progress import Progress
 
@@ -22,9 +22,13 @@ def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--target_formula", metavar="FORMULA", help="e.g. GaInSSe2; its counts hold exactly")
-    parser.add_argument("--target_energy", metavar="EV", type=float, help="the model's first scalar, eV a cell")
-    other = "another property that the checkpoint learned; may be repeated"
+    parser.add_argument("--chemical_system", metavar="A-B", help="e.g. Ga-In-S-Se: these elements and no others")
+    energy = "the model's first property, in eV a cell; a range as in -0.3..-0.1"
+    parser.add_argument("--target_energy", metavar="EV", help=energy)
+    other = "another property that the checkpoint learned, or NAME=FROM..TO; may be repeated"
     parser.add_argument("--target", metavar="NAME=VALUE", action="append", default=[], help=other)
+    parser.add_argument("--free_counts", action="store_true", help="the formula is a condition; counts may differ")
+    parser.add_argument("--strict", action="store_true", help="refuse what lies outside the training data")
     parser.add_argument("--num_samples", metavar="N", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same structures")
     parser.add_argument("--steps", metavar="N", type=int, help="network calls a structure; the checkpoint's by default")
@@ -42,21 +46,20 @@ def main() -> None:
     started = time.monotonic()
     try:
         given = parse_arguments()
-        energy = None if given.target_energy is None else f"{given.target_energy:g}eV"
-        asked_for = "_".join(filter(None, (given.target_formula, energy, *given.target))) or "any"
-        out = given.out or f"samples/{asked_for}-seed{given.seed}"
-        if given.num_samples < 1:
-            raise RequestError(f"--num_samples is at least 1, not {given.num_samples}")
-        trained = load_trained(given.checkpoint)
-        names = [scalar.name for scalar in trained.model.config.scalars]
-        if given.target_energy is not None and not names:
-            raise RequestError("this checkpoint was trained without an energy")
-        wanted = {} if given.target_energy is None else {names[0]: given.target_energy}
-        wanted |= parse_targets(given.target)
-        request = make_request(trained, given.target_formula, wanted)
-        schedule = trained.schedule(given.steps, given.sampler)
-        record = describe_run(vars(given), trained, schedule.num_calls)
-        notes = (*differences(given.request, vars(given), record), *request.notes)
+        designer = Designer.from_pretrained(given.checkpoint)
+        energy, targets = given.target_energy, parse_targets(given.target)
+        if energy is not None:
+            if not designer.conditions:
+                raise RequestError("this checkpoint was trained without an energy")
+            targets = parse_targets([f"{next(iter(designer.conditions))}={energy}"]) | targets
+        plan = designer.plan(
+            given.num_samples, formula=given.target_formula, chemical_system=given.chemical_system, targets=targets,
+            hold_counts=not given.free_counts, strict=given.strict, seed=given.seed, steps=given.steps,
+            sampler=given.sampler, settings=vars(given),
+        )  # fmt: skip
+        wishes = (given.target_formula, given.chemical_system, energy and f"{energy}eV", *given.target)
+        out = given.out or f"samples/{'_'.join(filter(None, wishes)) or 'any'}-seed{given.seed}"
+        notes = (*differences(given.request, vars(given), plan.record), *plan.notes)
         refuse_existing(out, overwrite=given.overwrite)
     except (RequestError, CheckpointError, FileExistsError, ValueError) as error:
         print(f"sample.py: {error}", file=sys.stderr)
@@ -65,15 +68,12 @@ def main() -> None:
         print(f"note: {note}", file=sys.stderr)
 
     with Progress(given.num_samples, "sampling", given.quiet) as progress:
-        found = generate(trained, request, given.num_samples, given.seed, schedule, on_progress=progress.update)
-    crystals = to_crystals(found.crystals, trained.model.config.periodicity)
-    predicted = [dict(zip(names, map(float, values), strict=True)) for values in found.predicted]
-    asked = {**request.asked, **wanted}
-    rows = save_samples(out, crystals, asked, predicted, record, trained, overwrite=given.overwrite)
-    print(short_table(rows))
-    if len(rows) < len(crystals):
-        print(f"{len(crystals) - len(rows)} of {len(crystals)} were not finite and are left out")
-    print(f"{len(rows)} structures in {out} after {time.monotonic() - started:.0f} s")
+        found = plan.run(progress.update)
+    found.save(out, overwrite=given.overwrite)
+    print(short_table([design.record for design in found]))
+    if missing := given.num_samples - len(found):
+        print(f"{missing} of {given.num_samples} were not finite and are left out")
+    print(f"{len(found)} structures in {out} after {time.monotonic() - started:.0f} s")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "vdw_jax"
 
 GROUND = {"types", "safe_ops", "geometry"}
 ALLOWED: dict[str, set[str]] = {
-    "": set(),  # vdw_jax/__init__.py
+    "": {"designer"},  # vdw_jax/__init__.py, which imports it when it is asked for
     "types": set(),
     "safe_ops": set(),
     "geometry": {"types", "safe_ops"},
@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "report": GROUND
     | {"structures", "graphs", "equivariant", "diffusion", "model", "training", "metrics", "design", "pretrained"},
     "pretrained": GROUND | {"structures", "graphs", "equivariant", "diffusion", "model", "training"},
+    "designer": GROUND | {"diffusion", "design", "report"},
     "evaluate": GROUND
     | {"structures", "diffusion", "training", "design", "metrics", "report", "property_model"},
 }

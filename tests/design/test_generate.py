@@ -80,9 +80,9 @@ def test_screening_brings_the_property_closer(trained):
     def predicted(target: float, pool: int) -> np.ndarray:
         request = make_request(trained, scalars={"energy_ev": target})
         proposal = module.propose(
-            trained.weights, module._as_conditions(request), jnp.asarray(request.slots), jnp.arange(8),
+            trained.weights, module._as_conditions(request), jnp.zeros(1), jnp.asarray(request.slots), jnp.arange(8),
             jax.random.key(0), model=trained.model, generator=trained.generator, atom_counts=trained.atom_counts,
-            elements=trained.elements, pool=pool,
+            elements=trained.elements, system=(), pool=pool,
         )  # fmt: skip
         head = trained.model.apply({"params": trained.weights["model"]}, proposal.latent, method="properties")
         return np.asarray(head[:, 0]) * 0.2 + 0.1
@@ -90,6 +90,34 @@ def test_screening_brings_the_property_closer(trained):
     target = float(np.median(predicted(0.0, 1)))
     error = {pool: np.abs(predicted(target, pool) - target).mean() for pool in (1, 100)}
     assert error[100] < 0.2 * error[1]
+
+
+def test_a_range_spreads_the_aims(trained):
+    """Each candidate has an aim of its own, drawn by its key; the latents follow it."""
+
+    def predicted(low: float, high: float) -> np.ndarray:
+        request = make_request(trained, scalars={"energy_ev": (low, high)})
+        found = generate(trained, request, 8, 0, trained.schedule(2), chunk=8)
+        head = module.propose(
+            trained.weights, module._as_conditions(request), jnp.asarray(request.scalar_high - request.scalar_low),
+            jnp.asarray(request.slots), jnp.arange(8), jax.random.key(0), model=trained.model,
+            generator=trained.generator, atom_counts=trained.atom_counts, elements=trained.elements, system=(),
+            pool=100,
+        ).latent  # fmt: skip
+        assert np.isfinite(found.crystals.positions).all()
+        head = trained.model.apply({"params": trained.weights["model"]}, head, method="properties")
+        return np.asarray(head[:, 0]) * 0.2 + 0.1
+
+    middle = float(np.median(predicted(0.0, 0.0)))
+    narrow, wide = predicted(middle, middle), predicted(middle - 0.1, middle + 0.1)
+    assert np.ptp(wide) > 2 * np.ptp(narrow)
+    assert (np.abs(wide - middle) < 0.12).all()
+
+
+def test_a_chemical_system_is_all_that_is_in_the_cell(trained):
+    found = generate(trained, make_request(trained, system="Ga-Se"), 6, 0, chunk=2).crystals.atomic_numbers
+    assert set(found.ravel().tolist()) <= {0, 31, 34}
+    assert np.mean([{31, 34} <= set(row.tolist()) for row in found]) > 0.5
 
 
 def test_reconstruction_and_bulk_run(trained, bulk):

@@ -61,10 +61,39 @@ def test_what_lies_outside_the_data_is_noted(trained, formula, scalars, said):
 
 
 def test_targets_by_name():
-    assert parse_targets(["gap=1.5", "a=b=-2e-3"]) == {"gap": 1.5, "a=b": -0.002}
+    assert parse_targets(["gap=1.5", "a=b=-2e-3", "c=-0.3..-.1"]) == {"gap": 1.5, "a=b": -0.002, "c": (-0.3, -0.1)}
 
 
-@pytest.mark.parametrize("texts", [["gap"], ["=1"], ["gap=wide"], ["gap=nan"], ["gap=1", "gap=2"]])
+@pytest.mark.parametrize("texts", [["gap"], ["=1"], ["gap=wide"], ["gap=nan"], ["gap=1.."], ["gap=1", "gap=2"]])
 def test_targets_that_are_none(texts):
     with pytest.raises(RequestError, match="NAME=VALUE|asked for twice"):
         parse_targets(texts)
+
+
+def test_ranges(trained):
+    request = make_request(trained, scalars={"energy_ev": (-0.1, 0.2)})
+    assert (request.scalar_low[0], request.scalar_high[0]) == pytest.approx((-0.1, 0.2))
+    assert request.asked == {"energy_ev_min": -0.1, "energy_ev_max": 0.2}
+    assert not make_request(trained, scalars={"energy_ev": (0.5, 4.0)}).notes  # some of it is inside
+    with pytest.raises(RequestError, match=r"from 0.2 to -0.1 is empty"):
+        make_request(trained, scalars={"energy_ev": (0.2, -0.1)})
+
+
+def test_how_far_outside_and_strict(trained):
+    wish = {"energy_ev": 1.1}
+    (note,) = make_request(trained, scalars=wish).notes
+    assert "by 0.2 or 1.0 standard deviations" in note
+    with pytest.raises(RequestError, match="1.0 standard deviations"):
+        make_request(trained, scalars=wish, strict=True)
+
+
+def test_chemical_systems(trained):
+    request = make_request(trained, system="Se-Ga")
+    assert request.system == (31, 34)
+    assert request.asked == {"chemical_system": "Ga-Se"}
+    assert make_request(trained, "GaSe", system="Ga-Se").slots.any()
+    assert "Mo not in the training data" in make_request(trained, system="Mo-S").notes[0]
+    with pytest.raises(RequestError, match="holds S, Se, which In-Ga does not"):
+        make_request(trained, "GaInSSe2", system="In-Ga")
+    with pytest.raises(RequestError, match="'Xx' is no element"):
+        make_request(trained, system="Ga-Xx")

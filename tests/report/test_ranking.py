@@ -47,3 +47,30 @@ def test_columns():
 )
 def test_formulas_are_compared_as_compositions(asked, got, met):
     assert formula_met(asked, got) is met
+
+
+def test_ranges_are_missed_from_their_nearer_end():
+    rows = [
+        {"asked_gap_angstrom_min": 3.0, "asked_gap_angstrom_max": 3.4, "predicted_gap_angstrom": got, "valid": True}
+        for got in (3.1, 2.8, 3.9, None)
+    ]
+    misses = [row["miss_gap_angstrom"] for row in add_ranks(rows)]
+    assert misses[:3] == pytest.approx([0.0, 0.2, 0.5])
+    assert misses[3] is None
+
+
+def test_the_front_holds_what_nothing_beats_in_every_target():
+    wish = {"asked_a": 0.0, "asked_b": 0.0, "valid": True}
+    points = [(0.0, 3.0), (1.0, 1.0), (2.0, 2.0), (3.0, 0.0), (1.0, 1.0)]
+    rows = [wish | {"predicted_a": a, "predicted_b": b} for a, b in points]
+    rows += [wish | {"predicted_a": 0.0, "predicted_b": 0.0, "valid": False}, wish | {"predicted_a": 0.0}]
+    assert [row["on_front"] for row in add_ranks(rows)] == [True, True, False, True, True, False, False]
+    assert "on_front" not in add_ranks([{"asked_a": 0.0, "predicted_a": 1.0}])[0]
+
+
+def test_chemical_systems_are_met_by_all_of_their_elements_alone():
+    wish = {"asked_chemical_system": "Ga-Se", "valid": True}
+    rows = [wish | {"formula": formula} for formula in ("Se", "GaSe", "GaInSe2")]
+    ranked = add_ranks(rows)
+    assert [row["chemical_system_met"] for row in ranked] == [False, True, False]
+    assert ranked[1]["rank"] == 1

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tests.tiny import tiny_config
-from vdw_jax.report.crystal import Crystal
+from vdw_jax.report.describe import sample_rows
+from vdw_jax.report.ranking import add_ranks
 from vdw_jax.report.samples import save_samples, training_labels
 from vdw_jax.structures.source import load_source
 
@@ -41,16 +42,15 @@ def test_no_labels_where_the_data_are_others(changes):
 
 def test_files(tmp_path, make_slab):
     crystals = [make_slab("s0000"), make_slab("s0001", 3.3), make_slab("s0002", 9.0)]
-    broken = Crystal("s0003", crystals[0].atomic_numbers, crystals[0].positions * np.nan, crystals[0].cell)
     asked = {"formula": "GaInSSe", "energy_ev": -0.1}
-    predicted = [{"energy_ev": energy} for energy in (0.4, -0.1, -0.1, 0.0)]
+    rows = add_ranks(sample_rows(crystals, [asked] * 3, [{"energy_ev": energy} for energy in (0.4, -0.1, -0.1)]))
     out = tmp_path / "out"
     command = {"command": "python sample.py"}
-    rows = save_samples(out, [*crystals, broken], asked, predicted, command, trained_on("another"))
+    save_samples(out, crystals, rows, command, trained_on("another"))
     assert [(row["id"], row["rank"]) for row in rows] == [("s0000", 2), ("s0001", 1), ("s0002", 3)]  # the last is apart
     names = {"cif", "report.html", "request.json", "samples.csv", "samples.extxyz", "samples.parquet"}
     assert {path.name for path in out.iterdir()} == names
     record = json.loads((out / "request.json").read_text())
-    assert record == {"command": "python sample.py", "not_finite": 1}
+    assert record == command
     page = (out / "report.html").read_text()
-    assert all(f'"s000{place}"' in page for place in range(3)) and "s0003" not in page
+    assert all(f'"s000{place}"' in page for place in range(3))

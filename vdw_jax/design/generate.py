@@ -6,6 +6,7 @@ number, so candidate 17 of a seed is the same whatever the number of candidates,
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -75,13 +76,15 @@ def generate(
       on_progress: called with the number of finished candidates.
     """
     model, key = trained.model, jax.random.key(seed)
-    screened = bool(request.scalar_mask.any() or request.composition.any())
-    asked = _as_conditions(request), jnp.asarray(request.slots)
+    screened = bool(request.scalar_mask.any() or request.composition.any() or request.system)
+    spread = jnp.asarray(request.scalar_high - request.scalar_low)
+    asked = _as_conditions(request), spread, jnp.asarray(request.slots)
 
     def propose_chunk(ids):
         return propose(
             trained.weights, *asked, ids, key, model=model, generator=trained.generator,
-            atom_counts=trained.atom_counts, elements=trained.elements, pool=POOL if screened else 1,
+            atom_counts=trained.atom_counts, elements=trained.elements, system=request.system,
+            pool=POOL if screened else 1,
         )  # fmt: skip
 
     return _in_chunks(trained, propose_chunk, num_samples, key, schedule, chunk, on_progress)
@@ -135,19 +138,20 @@ def _in_chunks(trained, propose_chunk, count, key, schedule, chunk, on_progress)
 
 
 def _as_conditions(request: Request) -> Conditions:
-    """A batch of one."""
+    """A batch of one, with the lower ends of ranges."""
     return Conditions(
-        scalars=jnp.asarray(request.scalars)[None],
+        scalars=jnp.asarray(request.scalar_low)[None],
         scalar_mask=jnp.asarray(request.scalar_mask)[None],
         composition=jnp.asarray(request.composition)[None],
         composition_mask=jnp.asarray(request.composition.any())[None],
     )
 
 
-@functools.partial(jax.jit, static_argnames=("model", "generator", "atom_counts", "elements", "pool"))
+@functools.partial(jax.jit, static_argnames=("model", "generator", "atom_counts", "elements", "system", "pool"))
 def propose(
     weights: dict[str, Any],
     conditions: Conditions,
+    spread: jax.Array,
     slots: jax.Array,
     ids: jax.Array,
     key: jax.Array,
@@ -156,6 +160,7 @@ def propose(
     generator: Generator,
     atom_counts: tuple[int, ...],
     elements: tuple[int, ...],
+    system: tuple[int, ...],
     pool: int,
 ) -> Proposal:
     """Latents from the GAN, the best of `pool` for each candidate, and what they say of cell and content.
@@ -164,21 +169,25 @@ def propose(
     property head reads it directly, number of atoms and composition from a fusion with nothing.
 
     Args:
-      conditions: a batch of one, the same for all candidates.
+      conditions: a batch of one, the same for all candidates but for their aims.
+      spread: [S], of the aims above the scalars of the conditions, each candidate's drawn evenly.
       slots: [N] atomic numbers to place, all 0 if the model is to choose them.
       ids: [B] numbers of the candidates.
+      system: the only elements that may be in the cell, () for all of `elements`.
     """
     params = {"params": weights["model"]}
     config = model.config
 
     def one(candidate: jax.Array) -> Proposal:
-        latent_key = jax.random.fold_in(jax.random.fold_in(key, candidate), 0)
-        draws = jax.random.normal(latent_key, (pool, config.latent_dim))
-        vector = jnp.broadcast_to(condition_vector(conditions, config), (pool, _condition_size(config)))
+        own_key = jax.random.fold_in(key, candidate)
+        draws = jax.random.normal(jax.random.fold_in(own_key, 0), (pool, config.latent_dim))
+        aims = conditions.scalars + spread * jax.random.uniform(jax.random.fold_in(own_key, 2), spread.shape)
+        wish = dataclasses.replace(conditions, scalars=aims)
+        vector = jnp.broadcast_to(condition_vector(wish, config), (pool, _condition_size(config)))
         made: Any = generator.apply(weights["generator"], draws, vector)
         latents = made * weights["latent"]["std"] + weights["latent"]["mean"]
-        best = jnp.argmin(_mismatch(model, params, latents, conditions, slots))
-        return _decode(model, params, latents[best][None], conditions, slots, atom_counts, elements)
+        best = jnp.argmin(_mismatch(model, params, latents, wish, slots, system))
+        return _decode(model, params, latents[best][None], wish, slots, atom_counts, system or elements)
 
     return jax.tree.map(lambda x: x[:, 0], jax.vmap(one)(ids))
 
@@ -218,7 +227,9 @@ def _no_conditions(num_scalars: int, size: int = 1) -> Conditions:
     )
 
 
-def _mismatch(model: CDVAE, params, latents: jax.Array, conditions: Conditions, slots: jax.Array) -> jax.Array:
+def _mismatch(
+    model: CDVAE, params, latents: jax.Array, conditions: Conditions, slots: jax.Array, system: tuple[int, ...]
+) -> jax.Array:
     """How far latents are from what is asked, by themselves; [pool], in spreads and nats."""
     config = model.config
     error = jnp.zeros(len(latents))
@@ -229,7 +240,11 @@ def _mismatch(model: CDVAE, params, latents: jax.Array, conditions: Conditions, 
         error = error + jnp.sum(jnp.where(conditions.scalar_mask, jnp.abs(predicted - wanted), 0.0), -1)
     fused = model.apply(params, latents, _no_conditions(len(config.scalars), len(latents)), method="fuse")
     heads: Any = model.apply(params, fused, method="heads")
-    shares = jnp.abs(jax.nn.softmax(heads.composition) - conditions.composition).sum(-1)
+    composition = jax.nn.softmax(heads.composition)
+    shares = jnp.abs(composition - conditions.composition).sum(-1)
+    if system:
+        own = composition[:, jnp.array(system) - 1]
+        error = error + (1 - own.sum(-1)) + jnp.maximum(1 / config.max_atoms - own, 0).sum(-1)
     size = -jax.nn.log_softmax(heads.num_atoms)[:, jnp.sum(slots > 0)]
     size = jnp.where(jnp.any(slots > 0), size, 0.0)
     return error + jnp.where(conditions.composition_mask, shares + size, 0.0)

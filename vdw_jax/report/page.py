@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from vdw_jax.metrics.layers import BOND_FACTOR
 from vdw_jax.report.crystal import Crystal
-from vdw_jax.report.ranking import RULE, is_number
+from vdw_jax.report.ranking import RULE, asked_ranges, is_number
 from vdw_jax.structures.elements import SYMBOLS
 
 PAGE_NAME = "report.html"
@@ -46,11 +46,13 @@ _LABELS = {
     "bilayer": "two layers",
     "spacegroup": "space group",
     "formula_met": "formula met",
+    "chemical_system_met": "elements met",
+    "on_front": "on Pareto front",
     "structure_valid": "distances valid",
     "composition_valid": "composition valid",
 }
-_IN_TABLE = ("rank", "id", "formula", "formula_met", "valid", "bilayer", "lattice_constant_angstrom", "gap_angstrom",
-             "layer_names", "spacegroup")  # fmt: skip
+_IN_TABLE = ("rank", "id", "formula", "formula_met", "chemical_system_met", "on_front", "valid", "bilayer",
+             "lattice_constant_angstrom", "gap_angstrom", "layer_names", "spacegroup")  # fmt: skip
 """Columns of the table besides what was asked and got; the rest is shown with the structure."""
 
 
@@ -216,9 +218,13 @@ def _targets(rows: Sequence[Mapping[str, Any]], training: Mapping[str, NDArray])
     """Numbers that were asked or predicted, each with its range of bins and the training data in them."""
     keys = dict.fromkeys(key for row in rows for key in row if key.startswith(("asked_", "predicted_")))
     targets = []
+    ranges = asked_ranges(rows[0]) if rows else {}
+    ends = {f"{name}{end}" for name in ranges for end in ("_min", "_max")} - ranges.keys()
     for name in dict.fromkeys(key.split("_", 1)[1] for key in keys):
+        if name in ends:
+            continue
         asked, got = ([row.get(f"{what}_{name}") for row in rows] for what in ("asked", "predicted"))
-        values = [float(value) for value in (*asked, *got) if value is not None and is_number(value)]
+        values = [float(value) for value in (*asked, *got, *ranges.get(name, ())) if is_number(value)]
         if not values:
             continue
         label, unit = label_and_unit(name)

@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 from vdw_jax.design.saved import REQUEST_NAME
 from vdw_jax.design.trained import Trained
 from vdw_jax.report.crystal import Crystal
-from vdw_jax.report.describe import sample_rows
 from vdw_jax.report.page import PAGE_NAME, render_page
-from vdw_jax.report.ranking import add_ranks
 from vdw_jax.report.table import text_table
 from vdw_jax.report.writer import write_samples
 from vdw_jax.structures.errors import DataError
@@ -42,40 +40,27 @@ def to_crystals(batch: CrystalBatch, periodicity: Periodicity, prefix: str = "s"
 def save_samples(
     directory: str | Path,
     crystals: Sequence[Crystal],
-    asked: Mapping[str, Any],
-    predicted: Sequence[Mapping[str, float]],
+    rows: Sequence[Mapping[str, Any]],
     record: Mapping[str, Any],
     trained: Trained,
     *,
     overwrite: bool = False,
-) -> list[dict[str, Any]]:
+) -> None:
     """Writes what `write_samples` writes, `report.html` and `request.json`.
-
-    Crystals that are not finite are left out and counted in `request.json`.
 
     Args:
       directory: where to.
       crystals: the candidates.
-      asked: of all of them.
-      predicted: what the model says of each.
+      rows: of each what the table says, with its rank.
       record: what made them, as `saved.describe_run` says it.
-      trained: the model, for the spread of its targets and the data it was trained on.
+      trained: the model, for the data it was trained on.
       overwrite: replaces an earlier output.
-
-    Returns:
-      The rows of the table, with their ranks.
     """
-    pairs = [(crystal, guess) for crystal, guess in zip(crystals, predicted, strict=True) if crystal.is_finite]
-    kept = [crystal for crystal, _ in pairs]
-    spreads = {scalar.name: scalar.std for scalar in trained.model.config.scalars}
-    rows = add_ranks(sample_rows(kept, [asked] * len(kept), [guess for _, guess in pairs]), spreads)
-    record = {**record, "not_finite": len(crystals) - len(kept)}
     extra = {
         REQUEST_NAME: json.dumps(record, indent=2) + "\n",
-        PAGE_NAME: render_page(kept, rows, record, training_labels(trained)),
+        PAGE_NAME: render_page(crystals, rows, record, training_labels(trained)),
     }
-    write_samples(directory, kept, rows, overwrite=overwrite, extra=extra)
-    return rows
+    write_samples(directory, crystals, rows, overwrite=overwrite, extra=extra)
 
 
 def training_labels(trained: Trained) -> dict[str, NDArray[np.float32]]:

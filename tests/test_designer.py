@@ -1,0 +1,91 @@
+"""The Python interface, on a tiny model."""
+
+import json
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import vdw_jax
+from tests.tiny import write_export
+from vdw_jax import designer as designer_module
+from vdw_jax.design.request import RequestError
+
+
+@pytest.fixture(scope="module")
+def designer(tmp_path_factory):
+    return vdw_jax.Designer.from_pretrained(write_export(tmp_path_factory.mktemp("tiny") / "export"))
+
+
+@pytest.fixture(scope="module")
+def found(designer):
+    return designer.sample(4, formula="GaInSSe2", targets={"energy_ev": (0.0, 0.1)}, seed=3)
+
+
+def test_candidates_come_best_first_with_their_records(found):
+    assert [design.record["rank"] for design in found] == sorted(design.record["rank"] for design in found)
+    assert {design.id for design in found} == {"s0000", "s0001", "s0002", "s0003"}
+    for design in found:
+        assert design.structure.composition.reduced_formula == "InGaSe2S"
+        assert Counter(design.atoms.get_chemical_symbols()) == {"Ga": 2, "In": 2, "S": 2, "Se": 4}
+        assert design.structure.properties["id"] == design.atoms.info["id"] == design.id
+        got = design.record["predicted_energy_ev"]
+        assert design.record["miss_energy_ev"] == pytest.approx(max(0.0 - got, got - 0.1, 0.0))
+
+
+def test_slices_tables_and_structures(found):
+    assert len(found[:2]) == 2 and found[:2][0].id == found[0].id
+    assert list(found.table["id"]) == [design.id for design in found]
+    assert len(found.structures) == 4
+    assert found.front == []
+
+
+def test_what_is_saved_is_what_the_command_line_saves(found, tmp_path):
+    found.save(tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out" / "samples.csv")
+    assert list(table["id"]) == ["s0000", "s0001", "s0002", "s0003"]
+    assert (table["asked_energy_ev_max"] == 0.1).all()
+    saved = json.loads((tmp_path / "out" / "request.json").read_text())
+    assert "--target_formula=GaInSSe2 --target=energy_ev=0.0..0.1 " in saved["command"]
+    with pytest.raises(FileExistsError):
+        found.save(tmp_path / "out")
+
+
+def test_the_same_seed_gives_the_same(designer, found):
+    again = designer.sample(4, formula="GaInSSe2", targets={"energy_ev": (0.0, 0.1)}, seed=3)
+    np.testing.assert_array_equal(again[0].crystal.positions, found[0].crystal.positions)
+
+
+def test_requests_are_judged_before_any_work(designer):
+    plan = designer.plan(2, formula="MoS2")
+    assert "Mo not in the training data" in plan.notes[0]
+    with pytest.raises(RequestError, match="Mo not in"):
+        designer.plan(2, formula="MoS2", strict=True)
+    with pytest.raises(RequestError, match="at least 1"):
+        designer.plan(0)
+    assert designer.conditions == {"energy_ev": (-0.3, 0.9)}
+
+
+def test_what_is_not_finite_is_left_out_and_counted(designer, monkeypatch, tmp_path):
+    whole = designer_module.generate
+
+    def broken(*arguments, **settings):
+        made = whole(*arguments, **settings)
+        return made.replace(crystals=made.crystals.replace(positions=made.crystals.positions.copy()))
+
+    def generate(*arguments, **settings):
+        made = broken(*arguments, **settings)
+        made.crystals.positions[1] = np.nan
+        return made
+
+    monkeypatch.setattr(designer_module, "generate", generate)
+    found = designer.sample(3, formula="GaInSSe2")
+    assert {design.id for design in found} == {"s0000", "s0002"}
+    found.save(tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "request.json").read_text())["not_finite"] == 1
+
+
+def test_nothing_else_is_there():
+    with pytest.raises(AttributeError, match="no attribute 'Desiner'"):
+        _ = vdw_jax.Desiner

@@ -1,0 +1,225 @@
+"""The Python interface: `Designer.from_pretrained().sample(16, formula="GaInSSe2")`.
+
+What `sample.py` does on the command line, and in the same words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import pandas as pd
+from ase import Atoms
+from pymatgen.core import Structure
+
+from vdw_jax.design.generate import generate
+from vdw_jax.design.request import Request, RequestError, Target, make_request
+from vdw_jax.design.saved import describe_run
+from vdw_jax.design.trained import PRETRAINED, Trained, load_trained
+from vdw_jax.diffusion.samplers import Schedule
+from vdw_jax.report.crystal import Crystal
+from vdw_jax.report.describe import sample_rows
+from vdw_jax.report.ranking import add_ranks
+from vdw_jax.report.samples import save_samples, to_crystals
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """One candidate: its structure, and its row of the table."""
+
+    crystal: Crystal
+    record: dict[str, Any]  # docs/report.md: what was asked and got, layers, gap, validity, rank
+
+    @property
+    def id(self) -> str:
+        """The name it has in every file."""
+        return self.crystal.id
+
+    @property
+    def structure(self) -> Structure:
+        """For pymatgen, with the record as its properties; slabs are centred in 20 Angstrom of vacuum."""
+        structure = self.crystal.to_pymatgen()
+        structure.properties = dict(self.record)
+        return structure
+
+    @property
+    def atoms(self) -> Atoms:
+        """For ASE, with the record as its info."""
+        atoms = self.crystal.to_ase()
+        atoms.info = dict(self.record)
+        return atoms
+
+
+class Designs(Sequence[Design]):
+    """Candidates of one request, best first."""
+
+    def __init__(
+        self, designs: Sequence[Design], request: Mapping[str, Any], notes: Sequence[str], trained: Trained
+    ) -> None:
+        self._designs, self._trained = list(designs), trained
+        self.request = dict(request)
+        """What made them: settings, weights, versions; `save` writes it as request.json."""
+        self.notes = tuple(notes)
+        """What of the request lies outside the training data."""
+
+    def __len__(self) -> int:
+        return len(self._designs)
+
+    def __iter__(self) -> Iterator[Design]:
+        return iter(self._designs)
+
+    @overload
+    def __getitem__(self, index: int) -> Design: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Designs: ...
+
+    def __getitem__(self, index: int | slice) -> Design | Designs:
+        if isinstance(index, slice):
+            return Designs(self._designs[index], self.request, self.notes, self._trained)
+        return self._designs[index]
+
+    @property
+    def structures(self) -> list[Structure]:
+        """All as pymatgen structures."""
+        return [design.structure for design in self]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The records, a row each."""
+        return pd.DataFrame([design.record for design in self])
+
+    @property
+    def front(self) -> list[Design]:
+        """Those on the Pareto front, where several targets were asked."""
+        return [design for design in self if design.record.get("on_front")]
+
+    def save(self, directory: str | Path, *, overwrite: bool = False) -> None:
+        """Writes report.html, CIF, extended XYZ, the table and request.json, in the order of their ids.
+
+        Raises:
+          FileExistsError: the directory has content, and `overwrite` is off or it is no earlier output.
+        """
+        ordered = sorted(self, key=lambda design: design.id)
+        crystals, rows = [design.crystal for design in ordered], [design.record for design in ordered]
+        save_samples(directory, crystals, rows, self.request, self._trained, overwrite=overwrite)
+
+
+class Designer:
+    """A trained model, ready to be asked."""
+
+    def __init__(self, trained: Trained) -> None:
+        self.trained = trained
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path = PRETRAINED) -> Designer:
+        """The model that ships, or what `train.py` left in a directory.
+
+        Raises:
+          CheckpointError: nothing there that can be used.
+        """
+        return cls(load_trained(directory))
+
+    @property
+    def conditions(self) -> dict[str, tuple[float, float]]:
+        """Properties that may be asked for, with their range in the training data."""
+        return {name: (low, high) for name, (low, high) in self.trained.facts["scalar_range"].items()}
+
+    def sample(
+        self, num_samples: int = 8, *, on_progress: Callable[[int], None] | None = None, **request: Any
+    ) -> Designs:
+        """Candidates for a request, best first.
+
+        Args:
+          num_samples: how many.
+          on_progress: called with the number of finished candidates.
+          request: as for `plan`.
+
+        Raises: as `plan`.
+        """
+        return self.plan(num_samples, **request).run(on_progress)
+
+    def plan(
+        self,
+        num_samples: int = 8,
+        *,
+        formula: str | None = None,
+        chemical_system: str | None = None,
+        targets: Mapping[str, Target] | None = None,
+        hold_counts: bool = True,
+        strict: bool = False,
+        seed: int = 0,
+        steps: int | None = None,
+        sampler: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Plan:
+        """A request, checked before any work is done.
+
+        Args:
+          num_samples: how many candidates.
+          formula: such as "GaInSSe2".
+          chemical_system: such as "Ga-In-S-Se": these elements and no others.
+          targets: a value, or a range (low, high), for any of `conditions`.
+          hold_counts: whether the atoms of the formula are placed exactly; otherwise it is a condition like the others.
+          strict: refuse what lies outside the training data.
+          seed: the same one gives the same candidates.
+          steps: network calls a candidate; the checkpoint's by default.
+          sampler: a name of `samplers.SAMPLERS`; the checkpoint's by default.
+          settings: the command line to put on record, by name; made from the request by default.
+
+        Raises:
+          RequestError: something that cannot be given; one line.
+          ValueError: an unknown sampler, or too few steps for it.
+        """
+        if num_samples < 1:
+            raise RequestError(f"the number of samples is at least 1, not {num_samples}")
+        request = make_request(
+            self.trained, formula, targets, system=chemical_system, hold_counts=hold_counts, strict=strict
+        )
+        schedule = self.trained.schedule(steps, sampler)
+        if settings is None:
+            settings = {
+                "target_formula": formula, "chemical_system": chemical_system,
+                "target": [f"{name}={as_text(target)}" for name, target in (targets or {}).items()],
+                "free_counts": not hold_counts, "strict": strict, "num_samples": num_samples, "seed": seed,
+                "steps": steps, "sampler": sampler,
+            }  # fmt: skip
+        record = describe_run(settings, self.trained, schedule.num_calls)
+        return Plan(self.trained, request, num_samples, seed, schedule, record)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A request that can be run."""
+
+    trained: Trained
+    request: Request
+    num_samples: int
+    seed: int
+    schedule: Schedule
+    record: dict[str, Any]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What of it lies outside the training data, and how far."""
+        return self.request.notes
+
+    def run(self, on_progress: Callable[[int], None] | None = None) -> Designs:
+        """The candidates, best first; those that are not finite are left out and counted in `Designs.request`."""
+        trained = self.trained
+        found = generate(trained, self.request, self.num_samples, self.seed, self.schedule, on_progress=on_progress)
+        spreads = {scalar.name: scalar.std for scalar in trained.model.config.scalars}
+        crystals = to_crystals(found.crystals, trained.model.config.periodicity)
+        kept = [place for place, crystal in enumerate(crystals) if crystal.is_finite]
+        chosen = [crystals[place] for place in kept]
+        predicted = [dict(zip(spreads, map(float, found.predicted[place]), strict=True)) for place in kept]
+        rows = add_ranks(sample_rows(chosen, [self.request.asked] * len(kept), predicted), spreads)
+        designs = sorted(map(Design, chosen, rows), key=lambda design: design.record["rank"])
+        return Designs(designs, self.record | {"not_finite": len(crystals) - len(kept)}, self.notes, trained)
+
+
+def as_text(target: Target) -> str:
+    """A target as the command line has it: `1.5` or `1.0..2.0`."""
+    return f"{target[0]}..{target[1]}" if isinstance(target, tuple) else str(target)
