@@ -66,7 +66,18 @@ def create_potential(name: str, device: str = "cpu") -> tuple[Potential, dict[st
 
 
 def create_calculator(name: str, device: str = "cpu") -> Any:
-    """The ASE calculator of a potential, for crystals of any periodicity; names and errors as `create_potential`."""
+    """The ASE calculator of a potential, for crystals of any periodicity; names and errors as `create_potential`.
+
+    `+d3` behind a name adds dispersion: DFT-D3 of pairs with zero damping, for PBE. `sevennet` has it already.
+    """
+    plain = name.removesuffix("+d3")
+    if plain != name:
+        with _needs_packages(name):
+            from ase.calculators.mixing import SumCalculator
+
+            dispersion: Any = importlib.import_module("dftd3.ase")
+        parts = [create_calculator(plain, device), dispersion.DFTD3(damping="d3zero", params_tweaks=D3_ZERO_PBE)]
+        return SumCalculator(parts)
     with _needs_packages(name):
         if name == "sevennet":
             from ase.calculators.mixing import SumCalculator
