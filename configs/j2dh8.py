@@ -35,10 +35,15 @@ def get_config():
     config.model.denoiser.update(network)
     config.model.encoder.update(network)
     config.model.encoder.num_layers = 3
-    config.model.cdvae.update(dict(graph="pairs", noise_conditioned=True, species_noise_conditioned=True))
+    config.model.cdvae.update(
+        dict(graph="pairs", noise_conditioned=True, species_noise_conditioned=True, stack_head=True)
+    )
     config.data.source = "j2dh8+iii_vi"
+    config.data.scalars = ("formation_energy_ev", "binding_energy_ev_per_a2", "lattice_constant_angstrom")
     config.data.max_atoms = 10
-    config.loss.update(dict(coupled_noise=True, free_species_share=0.5, kl=1e-4))
+    config.loss.update(
+        dict(coupled_noise=True, free_species_share=0.5, kl=1e-4, window_share=0.6, free_translation=True)
+    )
     config.train.update(
         dict(
             batch_size=512,

@@ -82,6 +82,50 @@ def test_small_noise_goes_to_the_nearest_image():
     np.testing.assert_allclose(out, jnp.broadcast_to(-shift, out.shape), atol=1e-5)
 
 
+def test_free_displacement_is_the_score_of_a_crystal_that_may_lie_anywhere():
+    """Against the density summed over a fine grid of places, by autodiff; but for the mean, in the plane."""
+    clean, noisy = pair(3, 4)
+    mask, sigma = jnp.ones((1, 4), bool), 0.7
+    fine = np.stack(np.meshgrid(np.arange(24), np.arange(24), [0], indexing="ij"), -1).reshape(-1, 3) / 24.0
+    places = geometry.to_cartesian(jnp.asarray(fine, jnp.float32), FLAT_CELL)[0]
+    images = geometry.to_cartesian(jnp.asarray(geometry.image_offsets(SLAB, (5, 5, 5)), jnp.float32), FLAT_CELL)[0]
+
+    def log_density(positions):
+        away = positions[None, :, None] - clean[0][None, :, None] - places[:, None, None] - images
+        each = jax.nn.logsumexp(-0.5 * jnp.sum(away**2, -1) / sigma**2, axis=-1)
+        return jax.nn.logsumexp(each.sum(-1))
+
+    expected = sigma**2 * jax.grad(log_density)(noisy[0])
+    expected = expected - expected.mean(0)
+    out = noise.free_displacement(noisy, clean, mask, FLAT_CELL, jnp.array([sigma]), SLAB)[0]
+    np.testing.assert_allclose(out, expected, atol=0.02)
+    bound = noise.wrapped_displacement(noisy, clean, mask, FLAT_CELL, jnp.array([sigma]), SLAB)[0]
+    assert jnp.abs(bound - bound.mean(0) - expected)[:, :2].max() > 0.2
+
+
+@KINDS
+def test_free_displacement_ignores_where_the_crystal_lies_and_padding(cell, periodicity):
+    clean, noisy = pair()
+    mask, sigma = ALL.at[0, 5].set(False), jnp.array([0.5])
+    out = noise.free_displacement(noisy, clean, mask, cell, sigma, periodicity)
+    places = geometry.to_cartesian(jnp.array([[[0.25, 0.5, 0.0 if periodicity == SLAB else 0.75]]]), cell)
+    np.testing.assert_allclose(noise.free_displacement(noisy, clean + places, mask, cell, sigma, periodicity), out,
+                               atol=1e-4)  # fmt: skip
+    moved = noisy.at[0, 5].add(1.0)
+    np.testing.assert_allclose(noise.free_displacement(moved, clean, mask, cell, sigma, periodicity), out, atol=1e-5)
+    assert not out[0, 5].any()
+
+
+def test_free_displacement_is_the_usual_one_for_small_noise():
+    clean = pair()[0]
+    noisy = clean + 0.05 * jax.random.normal(jax.random.key(0), clean.shape)
+    free, bound = (
+        noise.centre(move(noisy, clean, ALL, FLAT_CELL, jnp.array([0.05]), SLAB), ALL)
+        for move in (noise.free_displacement, noise.wrapped_displacement)
+    )
+    np.testing.assert_allclose(free, bound, atol=1e-5)
+
+
 NUMBERS = jnp.array([[1, 2, 3, 4, 0, 0], [5, 5, 6, 7, 7, 8]], jnp.int32)
 
 

@@ -110,3 +110,11 @@ def test_unknown_labels_have_no_part_in_it():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient(PARAMS, values)))
     none = gradient(PARAMS, jnp.full_like(values, jnp.nan))["params"]["property_head"]
     assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(none))
+
+
+def test_a_share_of_the_noise_comes_from_the_window():
+    inside = {}
+    for share in (0.0, 0.5, 1.0):
+        sigma = shown(LossConfig(window_share=share, window_min=0.5, window_max=0.6))[0].sigma
+        inside[share] = np.mean((sigma > 0.5 - 1e-5) & (sigma < 0.6 + 1e-5))
+    assert inside[0.0] < 0.2 and 0.3 < inside[0.5] < 0.75 and inside[1.0] == 1.0

@@ -66,7 +66,7 @@ class CDVAE(nn.Module):
         self.lattice_head = Mlp(config.hidden_dim, 6)
         self.composition_head = Mlp(config.hidden_dim, NUM_ELEMENTS)
         self.property_head = Mlp(config.hidden_dim, max(len(config.scalars), 1))
-        if config.stack_head:
+        if config.has_stack:
             self.stack_mlp = Mlp(config.hidden_dim, config.max_atoms * (NUM_ELEMENTS + config.max_atoms))
         self.denoiser = EquiformerV2(config.denoiser, NUM_ELEMENTS + 1)
         self.species_head = ScalarHead(config.denoiser, NUM_ELEMENTS)
@@ -77,7 +77,7 @@ class CDVAE(nn.Module):
         mean, _ = self.encode(batch)
         fused = self.fuse(mean, conditions)
         rate = jnp.ones_like(sigma)
-        if self.config.stack_head:
+        if self.config.has_stack:
             self.stack(mean)
         return self.heads(fused), self.properties(mean), self.denoise(fused, batch, sigma, rate)
 

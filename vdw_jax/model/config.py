@@ -47,8 +47,11 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.graph not in ("nearest", "pairs"):
             raise ValueError(f"model.cdvae.graph is 'nearest' or 'pairs', not {self.graph!r}")
-        if self.stack_head and self.periodicity != SLAB:
-            raise ValueError("model.cdvae.stack_head is for slabs; bulk crystals have no order of heights")
+
+    @property
+    def has_stack(self) -> bool:
+        """Whether there is a stack head; bulk crystals have no order of heights."""
+        return self.stack_head and self.periodicity == SLAB
 
     def with_images(self, image_range: tuple[int, int, int]) -> ModelConfig:
         """The same model, searching more images for neighbours."""

@@ -181,8 +181,8 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> str:
 
     done = sum(bool(row["relaxed_converged"]) for row in rows)
     means = (
-        f"{mean('steps')} steps, {mean('energy_gained_ev')} eV gained, gap {mean('gap_before')} to {mean('gap_after')} A, "
-        f"atoms moved {mean('moved')} A at most"
+        f"{mean('steps')} steps, {mean('energy_gained_ev')} eV gained, gap {mean('gap_before')} to "
+        f"{mean('gap_after')} A, atoms moved {mean('moved')} A at most"
     )
     return f"{table}\n{done} of {len(rows)} converged; on average {means}"
 

@@ -11,10 +11,23 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 AXIS = "data"
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes and talks."""
+    return jax.process_index() == 0
+
+
+def in_any_process(flag: bool) -> bool:
+    """Whether it is so in any process; all of them have to ask."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
 
 
 def data_mesh() -> Mesh:
@@ -22,14 +35,33 @@ def data_mesh() -> Mesh:
     return Mesh(np.array(jax.devices()), (AXIS,))
 
 
+def whole(mesh: Mesh) -> NamedSharding:
+    """Of arrays that every device has whole."""
+    return NamedSharding(mesh, P())
+
+
 def replicate(tree: Any, mesh: Mesh) -> Any:
     """Puts every array on all devices, as the steps return them: the first call compiles what later ones use."""
-    return jax.device_put(tree, NamedSharding(mesh, P()))
+    return _put(tree, whole(mesh))
 
 
 def split_over(tree: Any, mesh: Mesh) -> Any:
     """Puts a part of every array, along its first axis, on each device."""
-    return jax.device_put(tree, NamedSharding(mesh, P(AXIS)))
+    return _put(tree, NamedSharding(mesh, P(AXIS)))
+
+
+def _put(tree: Any, sharding: NamedSharding) -> Any:
+    """`jax.device_put`, also onto devices of other processes: each process has all of the values and gives its part."""
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+
+    def put(leaf: Any) -> jax.Array:
+        if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(put(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+        values = np.asarray(leaf)
+        return jax.make_array_from_callback(values.shape, sharding, lambda part: values[part])
+
+    return jax.tree.map(put, tree)
 
 
 def shard_batch(tree: Any, mesh: Mesh) -> Any:

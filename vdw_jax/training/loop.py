@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import shlex
 import shutil
@@ -31,7 +32,7 @@ from vdw_jax.structures.formula import formula_string
 from vdw_jax.structures.source import load_source
 from vdw_jax.structures.splits import split_dataset
 from vdw_jax.training.checkpoint import Checkpoints, write_json_atomic
-from vdw_jax.training.devices import data_mesh, replicate
+from vdw_jax.training.devices import data_mesh, in_any_process, is_main, replicate, whole
 from vdw_jax.training.errors import ConfigError
 from vdw_jax.training.export import save_weights, weights_like
 from vdw_jax.training.interrupt import GracefulExit
@@ -155,16 +156,18 @@ def train(config: ConfigDict, workdir: str | Path, *, quiet: bool = False) -> di
     config.data.scalars = _condition_names(config.data.scalars)
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    mesh = data_mesh()
+    mesh, quiet = data_mesh(), quiet or not is_main()
     if config.train.batch_size % mesh.size:
         raise ConfigError(f"train.batch_size {config.train.batch_size} is no multiple of {mesh.size} devices")
     data, split = create_data(config)
     train_part = data.select(split["train"])
     model = create_model(config, train_part)
     names = tuple(config.data.scalars)
-    train_data, validation = create_example(train_part, names), create_example(data.select(split["validation"]), names)
+    train_data, validation = replicate(
+        (create_example(train_part, names), create_example(data.select(split["validation"]), names)), mesh
+    )
     weights = LossConfig(**config.loss.to_dict())
-    key = jax.random.key(config.seed)
+    key = replicate(jax.random.key(config.seed), mesh)
     facts = {
         "config": config.to_dict(),
         "model": model.config.to_dict(),
@@ -175,20 +178,27 @@ def train(config: ConfigDict, workdir: str | Path, *, quiet: bool = False) -> di
         "formulas": sorted({_formula(numbers) for numbers in train_part.atomic_numbers}),
         "scalar_range": {name: _range(train_part.scalars[name]) for name in names},
     }
-    write_json_atomic(workdir / "config.json", facts)
+    if is_main():
+        write_json_atomic(workdir / "config.json", facts)
 
     with GracefulExit() as stop:
         state, metrics = _first_stage(config, workdir, model, weights, train_data, validation, key, stop, quiet)
         if state.step < config.train.num_steps:
-            print(_HOW_TO_GO_ON.format(stage=1, step=int(state.step), total=config.train.num_steps))
+            _say(_HOW_TO_GO_ON.format(stage=1, step=int(state.step), total=config.train.num_steps))
             return {}
         gan, latents = _second_stage(config, workdir, model, state.ema, train_data, key, stop, quiet)
         if gan.step < config.gan.num_steps:
-            print(_HOW_TO_GO_ON.format(stage=2, step=int(gan.step), total=config.gan.num_steps))
+            _say(_HOW_TO_GO_ON.format(stage=2, step=int(gan.step), total=config.gan.num_steps))
             return {}
-    export(workdir / "export", facts, state.ema, gan, latents)
-    shutil.copyfile(workdir / FILE_NAME, workdir / "export" / FILE_NAME)
+    if is_main():
+        export(workdir / "export", facts, state.ema, gan, latents)
+        shutil.copyfile(workdir / FILE_NAME, workdir / "export" / FILE_NAME)
     return metrics or _validate(state.ema, validation, key, model, weights, config)
+
+
+def _say(text: str) -> None:
+    if is_main():
+        print(text)
 
 
 def _formula(numbers: np.ndarray) -> str:
@@ -203,28 +213,27 @@ def _first_stage(config, workdir, model, weights, train_data, validation, key, s
     train, mesh = config.train, data_mesh()
     optimizer = create_optimizer(config)
 
-    @jax.jit
-    def initial(key):
-        few = jax.tree.map(lambda x: x[:2], train_data)
+    @functools.partial(jax.jit, out_shardings=whole(mesh))
+    def initial(key, few):
         conditions = draw_conditions(few, key, 0.0)
         params = model.init(key, few.crystals, conditions, jnp.ones(2))
         return TrainState(jnp.zeros((), jnp.int32), params, params, optimizer.init(params))
 
-    state = initial(jax.random.fold_in(key, 0))
+    state = initial(jax.random.fold_in(key, 0), jax.tree.map(lambda x: x[:2], train_data))
     if train.start_from:
         params = weights_like(state.params, Path(train.start_from) / "weights.npz")
+        params = replicate(params, mesh)
         state = dataclasses.replace(state, params=params, ema=params)
-    state = replicate(state, mesh)
     metrics: dict[str, float] = {}
     with Checkpoints(workdir / "stage1") as checkpoints:
         restored = checkpoints.restore_latest(state)
         state, step = restored if restored else (state, 0)
         deadline = time.monotonic() + train.max_minutes * 60
         with (
-            MetricsLog(workdir, resume_step=step if restored else -1) as log,
+            MetricsLog(workdir, resume_step=step if restored else -1, silent=not is_main()) as log,
             Progress(train.num_steps, "stage 1", quiet) as progress,
         ):
-            while step < train.num_steps and not stop.requested and time.monotonic() < deadline:
+            while step < train.num_steps and not in_any_process(stop.requested or time.monotonic() > deadline):
                 count = min(train.steps_per_call, train.num_steps - step)
                 state, latest = train_steps(
                     state, train_data, jax.random.fold_in(key, 1), model=model, weights=weights, optimizer=optimizer,
@@ -265,8 +274,8 @@ def _second_stage(config, workdir, model, params, data, key, stop, quiet):
     condition = condition_vector(draw_conditions(few, key, 0.0), model.config)
     optimizer = gan_config.optimizer()
 
-    @jax.jit
-    def initial(key):
+    @functools.partial(jax.jit, out_shardings=whole(data_mesh()))
+    def initial(key, condition):
         keys = jax.random.split(key)
         made = generator.init(keys[0], jnp.zeros((2, model.config.latent_dim)), condition)
         judged = critic.init(keys[1], jnp.zeros((2, model.config.latent_dim)), condition)["params"]
@@ -275,14 +284,17 @@ def _second_stage(config, workdir, model, params, data, key, stop, quiet):
             optimizer.init(made["params"]), optimizer.init(judged),
         )  # fmt: skip
 
-    state = replicate(initial(jax.random.fold_in(key, 3)), data_mesh())
+    state = initial(jax.random.fold_in(key, 3), condition)
     total = config.gan.num_steps
     with Checkpoints(workdir / "stage2") as checkpoints:
         restored = checkpoints.restore_latest(state)
         state, step = restored if restored else (state, 0)
         base = config.train.num_steps
-        with MetricsLog(workdir, resume_step=base + step) as log, Progress(total, "stage 2", quiet) as progress:
-            while step < total and not stop.requested:
+        with (
+            MetricsLog(workdir, resume_step=base + step, silent=not is_main()) as log,
+            Progress(total, "stage 2", quiet) as progress,
+        ):
+            while step < total and not in_any_process(stop.requested):
                 count = min(config.gan.steps_per_call, total - step)
                 state, latest = gan_steps(
                     state, data, latents, jax.random.fold_in(key, 4), model=model, generator=generator, critic=critic,

@@ -175,7 +175,7 @@ def cdvae_loss(
         centre = jnp.array([s.mean for s in model.config.scalars])
         error = jnp.where(known, predicted - (jnp.where(known, example.scalars, 0.0) - centre) / scale, 0.0)
         parts["properties"] = jnp.sum(error**2) / jnp.maximum(known.sum(), 1)
-    if model.config.stack_head:
+    if model.config.has_stack:
         parts["stack"] = stack_loss(call("stack", latent), batch)
     total = sum((getattr(weights, name) * value for name, value in parts.items()), jnp.zeros(()))
     extra = {
