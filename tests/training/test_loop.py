@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,12 +22,13 @@ def start(tmp_path_factory):
     """Starts a training in a workdir; programs are compiled once for all of them."""
     cache = tmp_path_factory.mktemp("cache")
 
-    def begin(workdir: Path) -> subprocess.Popen:
+    def begin(workdir: Path, *arguments: str) -> subprocess.Popen:
         environment = os.environ | {
             "JAX_COMPILATION_CACHE_DIR": str(cache),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }
         command = [sys.executable, "train.py", "--config=tests/training/tiny_config.py", f"--workdir={workdir}"]
+        command += arguments
         return subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -82,6 +84,33 @@ def test_killed_and_stopped_and_begun_again_it_ends_the_same(start, whole, tmp_p
         np.testing.assert_array_equal(found[name], values, err_msg=name)
     steps = [row["step"] for row in read_metrics(tmp_path) if "train/loss" in row]
     assert steps == list(range(5, 65, 5))
+
+
+def test_two_processes_of_which_one_is_killed_and_all_begun_again_have_the_curve_of_one(start, whole, tmp_path):
+    """On loopback, as a cluster does it: when one dies all are ended, and the same command goes on."""
+
+    def begin() -> list[subprocess.Popen]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"--coordinator=127.0.0.1:{free.getsockname()[1]}"
+        return [start(tmp_path, address, "--num_processes=2", f"--process_id={number}") for number in range(2)]
+
+    processes = begin()
+    wait_for(tmp_path / "stage1" / "20", processes[0])
+    for process in processes[::-1]:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert not (tmp_path / "export").exists()
+    for process in begin():
+        _, errors = process.communicate(timeout=900)
+        assert process.returncode == 0, errors
+    alone, together = (
+        {row["step"]: row["train/loss"] for row in read_metrics(path) if "train/loss" in row}
+        for path in (whole, tmp_path)
+    )
+    assert list(together) == list(alone)
+    np.testing.assert_allclose(list(together.values()), list(alone.values()), rtol=1e-3)
+    assert load_weights(tmp_path / "export" / "weights.npz").keys() == {"model", "generator", "latent"}
 
 
 def flat(tree: dict, prefix: str = "") -> dict[str, np.ndarray]:
