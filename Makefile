@@ -1,5 +1,5 @@
 # Each target works alone: it makes the environment in $(VENV) the first time, and again when setup.cfg changes.
-#   make sample | test | lint | clean        PYTHON=python3.12 picks the interpreter, EXTRAS=cuda the accelerator
+#   make sample | test | test-slow | lint | clean        PYTHON=python3.12 picks the interpreter, EXTRAS=cuda the accelerator
 PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?=
@@ -11,13 +11,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 RUN_STAMP := $(VENV)/.installed-run$(addprefix -,$(subst $(comma),-,$(EXTRAS)))
 DEV_STAMP := $(VENV)/.installed-dev$(addprefix -,$(subst $(comma),-,$(EXTRAS)))
 
-.PHONY: sample test lint clean
+.PHONY: sample test test-slow lint clean
 
 sample: $(RUN_STAMP)
 	$(BIN)/python sample.py --target_formula=$(FORMULA) --overwrite
 
 test: $(DEV_STAMP)
 	$(BIN)/python -m pytest -q -n 2
+
+test-slow: $(DEV_STAMP)
+	$(BIN)/python -m pytest -q -m slow
 
 lint: $(DEV_STAMP)
 	$(BIN)/python -m ruff check .

@@ -86,6 +86,7 @@ def test_killed_and_stopped_and_begun_again_it_ends_the_same(start, whole, tmp_p
     assert steps == list(range(5, 65, 5))
 
 
+@pytest.mark.slow
 def test_two_processes_of_which_one_is_killed_and_all_begun_again_have_the_curve_of_one(start, whole, tmp_path):
     """On loopback, as a cluster does it: when one dies all are ended, and the same command goes on."""
 
