@@ -86,7 +86,8 @@ def load_trained(directory: str | Path) -> Trained:
         raise CheckpointError(f"no trained model at {asked} (weights.npz and model.json, as train.py exports them)")
     try:
         facts = json.loads(facts_path.read_text(encoding="utf-8"))
-        model = CDVAE(ModelConfig.from_dict(facts["model"]).rolled())
+        on_cpu = jax.default_backend() == "cpu"
+        model = CDVAE(ModelConfig.from_dict(facts["model"]).for_sampling(on_cpu))
         config = facts["config"]
         generator = Generator(model.config.latent_dim, tuple(config["gan"]["generator_hidden"]))
         noise = LossConfig(**config["loss"])

@@ -57,9 +57,14 @@ class ModelConfig:
         """The same model, searching more images for neighbours."""
         return dataclasses.replace(self, image_range=image_range)
 
-    def rolled(self) -> ModelConfig:
-        """The same model with its layers as a loop: written out they save time only where gradients are taken."""
-        encoder, denoiser = (dataclasses.replace(part, unroll=False) for part in (self.encoder, self.denoiser))
+    def for_sampling(self, on_cpu: bool) -> ModelConfig:
+        """The same model as it runs fastest without gradients: layers in a loop, and float32 on a CPU.
+
+        Layers that are written out compile longer and save time only where gradients are taken; CPUs have no fast
+        products of bfloat16.
+        """
+        changes: dict[str, Any] = {"unroll": False} | ({"compute_dtype": "float32"} if on_cpu else {})
+        encoder, denoiser = (dataclasses.replace(part, **changes) for part in (self.encoder, self.denoiser))
         return dataclasses.replace(self, encoder=encoder, denoiser=denoiser)
 
     def to_dict(self) -> dict[str, Any]:
