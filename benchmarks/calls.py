@@ -23,10 +23,8 @@ from vdw_jax.design.generate import generate, reconstruct
 from vdw_jax.design.request import make_request
 from vdw_jax.design.trained import PRETRAINED, Trained, load_trained
 from vdw_jax.diffusion.samplers import GRIDS, SAMPLERS
-from vdw_jax.structures.errors import DataError
+from vdw_jax.evaluate.reference import reference_of
 from vdw_jax.structures.files import write_whole
-from vdw_jax.structures.source import load_source
-from vdw_jax.structures.splits import split_dataset
 from vdw_jax.training.progress import Progress
 from vdw_jax.types import SLAB, CrystalBatch
 
@@ -46,17 +44,9 @@ MEASURES = {
 
 def held_out_structures(trained: Trained, count: int, seed: int) -> tuple[CrystalBatch, bool]:
     """`count` random structures of the test part, and whether they are known to be held out."""
-    settings = trained.facts["config"]["data"]
-    where = {"path": settings["path"] or None, "max_atoms": settings["max_atoms"]}
-    data = load_source(settings["source"], **where)
-    try:
-        used = load_source(settings["source"], properties=tuple(settings["scalars"]), **where)
-        is_held_out = used.content_hash() == trained.facts["data_hash"]
-    except DataError:  # trained on a label that the data no longer have
-        is_held_out = False
-    test = split_dataset(data, settings["split_seed"], by=settings["split"])["test"]
-    chosen = data.select(np.sort(np.random.default_rng(seed).permutation(test)[:count]))
-    return CrystalBatch(chosen.atomic_numbers.astype(np.int32), chosen.positions, chosen.cell), is_held_out
+    reference = reference_of(trained.facts, allow_other=True)
+    chosen = np.sort(np.random.default_rng(seed).permutation(reference.rows("test"))[:count])
+    return reference.data.select(chosen).batch(), not reference.problem
 
 
 def run_generate(given: argparse.Namespace) -> None:

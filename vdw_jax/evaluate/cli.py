@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 from vdw_jax.evaluate.reference import FAMILIES, Reference, ReferenceError, load_reference, reference_of
 from vdw_jax.structures.source import SOURCES
-from vdw_jax.types import CrystalBatch
 
 if TYPE_CHECKING:
     from vdw_jax.evaluate.scoring import EnergyModel
@@ -274,8 +273,7 @@ def energy_model(name: str) -> EnergyModel:
             raise UsageError(f"--energy_model={name}: {error}") from error
 
         def predict(crystals):
-            data = as_dataset(crystals)
-            return trained.predict(CrystalBatch(data.atomic_numbers, data.positions, data.cell))  # type: ignore[arg-type]
+            return trained.predict(as_dataset(crystals).batch())
 
         off = trained.facts["errors"]["test"]
         return EnergyModel(f"CGCNN in {name}, off by {off:.4f} eV in its test part", predict)

@@ -69,8 +69,7 @@ def generate_reconstruction(job: Job, count: int | None, family: str) -> Path:
     if count is not None:
         rows = np.sort(np.random.default_rng(job.seed).permutation(rows)[:count])
     data = job.reference.data.select(rows)
-    arrays = data.atomic_numbers.astype(np.int32), data.positions, data.cell
-    truth = CrystalBatch(*map(jnp.asarray, arrays))
+    truth = jax.tree.map(jnp.asarray, data.batch())
     started = time.monotonic()
     with Progress(len(rows), "reconstructing", job.quiet) as progress:
         found = reconstruct(job.trained, truth, job.seed, job.schedule, on_progress=progress.update)

@@ -27,7 +27,7 @@ class Reference:
 
     data: CrystalDataset
     parts: dict[str, np.ndarray]  # rows of "train", "validation", "test"
-    settings: dict[str, Any]  # source, path, properties, max_atoms, split, split_seed: what loads it again
+    settings: dict[str, Any]  # source, path, properties, max_atoms, split and so on: what loads it again
     data_hash: str
     problem: str = ""  # why it is not what the model was trained on, if so
 
@@ -55,7 +55,8 @@ def load_reference(settings: Mapping[str, Any], expected_hash: str | None = None
     try:
         data = load_source(
             chosen["source"], path=chosen["path"] or None, properties=tuple(chosen["properties"]),
-            max_atoms=chosen["max_atoms"],
+            max_atoms=chosen["max_atoms"], periodicity=chosen.get("periodicity", "auto"),
+            skip_problems=chosen.get("skip_problems", False),
         )  # fmt: skip
         parts = split_dataset(data, chosen["split_seed"], by=chosen["split"])
     except DataError as error:
@@ -87,6 +88,7 @@ def reference_of(
         "source": source or config["source"], "path": "" if source else config["path"],
         "properties": list(config["scalars"]), "max_atoms": config["max_atoms"],
         "split": split or config["split"], "split_seed": config["split_seed"],
+        "periodicity": config.get("periodicity", "auto"), "skip_problems": config.get("skip_problems", False),
     }  # fmt: skip
     problem, reference = "", None
     if settings["split"] != config["split"]:

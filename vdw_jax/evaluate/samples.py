@@ -240,5 +240,5 @@ def as_dataset(crystals: Sequence[Crystal], prefix: str = "") -> CrystalDataset:
 
 def from_dataset(data: CrystalDataset) -> list[Crystal]:
     """The crystals of a data set, slabs with `stacking.VACUUM_ANGSTROM` above them."""
-    batch = CrystalBatch(data.atomic_numbers, data.positions, data.cell)  # type: ignore[arg-type]
-    return [replace(c, id=str(name)) for c, name in zip(to_crystals(batch, data.periodicity), data.ids, strict=True)]
+    crystals = to_crystals(data.batch(), data.periodicity)
+    return [replace(c, id=str(name)) for c, name in zip(crystals, data.ids, strict=True)]

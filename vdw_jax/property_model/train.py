@@ -137,11 +137,7 @@ def fit_property_model(
 
 
 def _batch(data: CrystalDataset, rows: np.ndarray) -> CrystalBatch:
-    part = data.select(rows)
-    return CrystalBatch(
-        jnp.asarray(part.atomic_numbers, jnp.int32), jnp.asarray(part.positions, jnp.float32),
-        jnp.asarray(part.cell, jnp.float32),
-    )  # fmt: skip
+    return jax.tree.map(jnp.asarray, data.select(rows).batch())
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from vdw_jax.structures.elements import SYMBOLS
 from vdw_jax.structures.errors import DataError
 from vdw_jax.structures.files import write_whole
 from vdw_jax.structures.formula import formula_string
-from vdw_jax.types import NUM_ELEMENTS, SLAB, Periodicity
+from vdw_jax.types import NUM_ELEMENTS, SLAB, CrystalBatch, Periodicity
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -113,6 +113,13 @@ class CrystalDataset:
             scalars={name: values[chosen] for name, values in self.scalars.items()},
             metadata={name: values[chosen] for name, values in self.metadata.items()},
         )
+
+    def batch(self) -> CrystalBatch:
+        """All of them as a padded batch, in arrays of the host."""
+        numbers: Any = self.atomic_numbers.astype(np.int32)
+        positions: Any = self.positions.astype(np.float32)
+        cell: Any = self.cell.astype(np.float32)
+        return CrystalBatch(numbers, positions, cell)
 
     def _flat(self) -> dict[str, np.ndarray]:
         flat = {name: getattr(self, name) for name in _ARRAYS}
