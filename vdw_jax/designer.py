@@ -22,7 +22,7 @@ from vdw_jax.diffusion.samplers import Schedule
 from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.describe import sample_rows
 from vdw_jax.report.ranking import add_ranks
-from vdw_jax.report.samples import save_samples, to_crystals
+from vdw_jax.report.samples import compare, save_samples, to_crystals, training_part
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,7 +215,9 @@ class Plan:
         kept = [place for place, crystal in enumerate(crystals) if crystal.is_finite]
         chosen = [crystals[place] for place in kept]
         predicted = [dict(zip(spreads, map(float, found.predicted[place]), strict=True)) for place in kept]
-        rows = add_ranks(sample_rows(chosen, [self.request.asked] * len(kept), predicted), spreads)
+        rows = sample_rows(chosen, [self.request.asked] * len(kept), predicted)
+        compared = compare(chosen, training_part(trained))
+        rows = add_ranks([row | found for row, found in zip(rows, compared, strict=True)], spreads)
         designs = sorted(map(Design, chosen, rows), key=lambda design: design.record["rank"])
         return Designs(designs, self.record | {"not_finite": len(crystals) - len(kept)}, self.notes, trained)
 

@@ -20,11 +20,12 @@ def test_a_bilayer_is_described(slab):
     assert row["sequence"] == "S-Ga-Ga-S-Se-In-In-Se"
     assert row["stacking"] == "SGaGaSSeInInSe ABBAABBA"
     assert row["spacegroup"] == "P3m1 (156)"
+    assert row["layer_group"] == "p3m1 (69)"
 
 
 def test_bulk_has_no_layers(bulk):
     row = describe(bulk)
-    assert row["valid"] and row["spacegroup"] == "Fm-3m (225)"
+    assert row["valid"] and row["spacegroup"] == "Fm-3m (225)" and row["layer_group"] == "-"
     assert row["min_distance_angstrom"] == pytest.approx(2.82)
     assert row["layers"] is None and row["bilayer"] is None and row["layer_names"] == "-"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from tests.tiny import tiny_config
 from vdw_jax.report.describe import sample_rows
 from vdw_jax.report.ranking import add_ranks
-from vdw_jax.report.samples import save_samples, training_labels
+from vdw_jax.report.samples import compare, save_samples, to_crystals, training_labels
 from vdw_jax.structures.source import load_source
 
 LABEL = "formation_energy_ev"
@@ -54,3 +55,20 @@ def test_files(tmp_path, make_slab):
     assert record == command
     page = (out / "report.html").read_text()
     assert all(f'"s000{place}"' in page for place in range(3))
+
+
+def test_what_a_candidate_repeats(data):
+    known = data.select(np.flatnonzero(data.num_atoms == data.num_atoms.min())[:40])
+    crystals = to_crystals(known.select([3, 7]).batch(), known.periodicity)
+    crystals += [replace(crystals[0], id="again")]
+    shaken = np.random.default_rng(0).normal(0, 0.01, crystals[1].positions.shape)
+    apart = crystals[1].positions + [0, 0, 1.0] * (crystals[1].positions[:, 2:] > 0)
+    crystals += [replace(crystals[1], id="near", positions=crystals[1].positions + shaken)]
+    crystals += [replace(crystals[1], id="apart", positions=apart)]
+    told = compare(crystals, known)
+    assert [row["known_as"] for row in told] == [str(known.ids[row]) for row in (3, 7, 3, 7)] + ["-"]
+    assert [row["novel"] for row in told] == [False, False, False, False, True]
+    assert [row["repeats"] for row in told] == ["-", "-", "s0000", "s0001", "-"]
+    alone = [tuple(row.values()) for row in compare(crystals[:3], None)]
+    assert alone == [(None, "-", "-"), (None, "-", "-"), (None, "-", "s0000")]
+    assert compare([], known) == []

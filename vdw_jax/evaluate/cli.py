@@ -260,9 +260,9 @@ def energy_model(name: str) -> EnergyModel:
     Raises:
         UsageError: no such module, no such function in it, or no property model there.
     """
-    from vdw_jax.evaluate.samples import as_dataset
     from vdw_jax.evaluate.scoring import EnergyModel
     from vdw_jax.property_model.trained import load_property_model
+    from vdw_jax.report.samples import as_dataset
     from vdw_jax.structures.errors import DataError
 
     module, _, function = name.partition(":")

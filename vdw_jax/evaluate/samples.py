@@ -221,23 +221,6 @@ def asked_of(crystals: Sequence[Crystal], columns: Sequence[dict[str, Any]], ori
     return asked
 
 
-def as_dataset(crystals: Sequence[Crystal], prefix: str = "") -> CrystalDataset:
-    """Finite crystals of one periodicity as a data set, ids with `prefix` in front."""
-    width = max((len(crystal.atomic_numbers) for crystal in crystals), default=1)
-    numbers = np.zeros((len(crystals), max(width, 1)), np.int16)
-    positions = np.zeros((*numbers.shape, 3), np.float32)
-    for row, crystal in enumerate(crystals):
-        numbers[row, : len(crystal.atomic_numbers)] = crystal.atomic_numbers
-        positions[row, : len(crystal.atomic_numbers)] = crystal.positions
-    return CrystalDataset(
-        ids=np.array([prefix + crystal.id for crystal in crystals], dtype=np.str_),
-        atomic_numbers=numbers,
-        positions=positions,
-        cell=np.array([crystal.cell for crystal in crystals], np.float32).reshape(-1, 3, 3),
-        periodicity=crystals[0].periodicity if crystals else SLAB,
-    )
-
-
 def from_dataset(data: CrystalDataset) -> list[Crystal]:
     """The crystals of a data set, slabs with `stacking.VACUUM_ANGSTROM` above them."""
     crystals = to_crystals(data.batch(), data.periodicity)

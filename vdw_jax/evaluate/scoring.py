@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdw_jax.evaluate.reference import Reference
-from vdw_jax.evaluate.samples import Samples, as_dataset, from_dataset
+from vdw_jax.evaluate.samples import Samples, from_dataset
 from vdw_jax.metrics import fingerprints
 from vdw_jax.metrics.coverage import coverage
 from vdw_jax.metrics.distributions import density_g_cm3, num_elements, wasserstein_distance
@@ -29,6 +29,7 @@ from vdw_jax.metrics.parallel import parallel_map
 from vdw_jax.metrics.stacking import same_registry
 from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.describe import describe
+from vdw_jax.report.samples import as_dataset
 from vdw_jax.structures.dataset import CrystalDataset, concatenate
 from vdw_jax.structures.errors import FormulaError
 from vdw_jax.structures.files import write_whole

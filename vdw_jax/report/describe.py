@@ -28,8 +28,8 @@ def describe(crystal: Crystal, symprec_angstrom: float = SYMPREC_ANGSTROM) -> di
     Keys: `formula`, `atoms`, `valid`, `structure_valid`, `composition_valid`, `min_distance_angstrom`,
     `lattice_constant_angstrom` (of a slab: root of a x b over root of sin 120 degrees), `layers`,
     `gap_angstrom` (of the facing planes; the smallest where there are several), `bilayer`, `layer_names`,
-    `spacegroup` (spglib, of a slab with its vacuum), `sequence` (species along z, the same for the
-    flip), `stacking` (`stacking.stacking_signature`).
+    `spacegroup` (spglib, of a slab with its vacuum), `layer_group` (spglib, of a slab), `sequence` (species along z,
+    the same for the flip), `stacking` (`stacking.stacking_signature`).
 
     What does not apply (layers of bulk) or cannot be computed is None where a number or a verdict is
     expected and `-` where a text is.
@@ -52,6 +52,7 @@ def describe(crystal: Crystal, symprec_angstrom: float = SYMPREC_ANGSTROM) -> di
         "bilayer": None,
         "layer_names": UNKNOWN,
         "spacegroup": spacegroup(crystal, symprec_angstrom),
+        "layer_group": layer_group(crystal, symprec_angstrom),
         "sequence": UNKNOWN,
         "stacking": UNKNOWN,
     }
@@ -101,6 +102,21 @@ def spacegroup(crystal: Crystal, symprec_angstrom: float = SYMPREC_ANGSTROM) -> 
             warnings.simplefilter("ignore")
             cell = (crystal.cell.tolist(), fractional.tolist(), crystal.atomic_numbers.tolist())
             found = spglib.get_symmetry_dataset(cell, symprec=symprec_angstrom)
+    except Exception:  # singular cells, overlapping atoms: spglib has no common error
+        return UNKNOWN
+    return f"{found.international} ({found.number})" if found is not None else UNKNOWN
+
+
+def layer_group(crystal: Crystal, symprec_angstrom: float = SYMPREC_ANGSTROM) -> str:
+    """Symbol and number of a slab's layer group, `p3m1 (69)`; `-` for bulk, and where spglib finds none."""
+    if not crystal.is_slab or not crystal.is_finite or len(crystal.atomic_numbers) == 0:
+        return UNKNOWN
+    try:
+        fractional = np.linalg.solve(crystal.cell.T, crystal.centred_positions().T).T
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            cell = (crystal.cell.tolist(), fractional.tolist(), crystal.atomic_numbers.tolist())
+            found: Any = spglib.get_layergroup(cell, 2, symprec_angstrom)
     except Exception:  # singular cells, overlapping atoms: spglib has no common error
         return UNKNOWN
     return f"{found.international} ({found.number})" if found is not None else UNKNOWN

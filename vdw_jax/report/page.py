@@ -45,6 +45,8 @@ _LABELS = {
     "layers": "number of layers",
     "bilayer": "two layers",
     "spacegroup": "space group",
+    "known_as": "in the training data as",
+    "repeats": "same as",
     "formula_met": "formula met",
     "chemical_system_met": "elements met",
     "on_front": "on Pareto front",

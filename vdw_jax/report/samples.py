@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 
 from vdw_jax.design.saved import REQUEST_NAME
 from vdw_jax.design.trained import Trained
+from vdw_jax.metrics.novelty import first_matches, repeats
 from vdw_jax.report.crystal import Crystal
+from vdw_jax.report.describe import UNKNOWN
 from vdw_jax.report.page import PAGE_NAME, render_page
 from vdw_jax.report.table import text_table
 from vdw_jax.report.writer import write_samples
+from vdw_jax.structures.dataset import CrystalDataset, concatenate
 from vdw_jax.structures.errors import DataError
 from vdw_jax.structures.source import load_source
 from vdw_jax.structures.splits import split_dataset
@@ -35,6 +38,23 @@ def to_crystals(batch: CrystalBatch, periodicity: Periodicity, prefix: str = "s"
             cell[2] = (0.0, 0.0, np.ptp(heights) + VACUUM_ANGSTROM)
         crystals.append(Crystal(f"{prefix}{index:0{width}d}", numbers[real], positions[real], cell, periodicity))
     return crystals
+
+
+def as_dataset(crystals: Sequence[Crystal], prefix: str = "") -> CrystalDataset:
+    """Finite crystals of one periodicity as a data set, ids with `prefix` in front."""
+    width = max((len(crystal.atomic_numbers) for crystal in crystals), default=1)
+    numbers = np.zeros((len(crystals), max(width, 1)), np.int16)
+    positions = np.zeros((*numbers.shape, 3), np.float32)
+    for row, crystal in enumerate(crystals):
+        numbers[row, : len(crystal.atomic_numbers)] = crystal.atomic_numbers
+        positions[row, : len(crystal.atomic_numbers)] = crystal.positions
+    return CrystalDataset(
+        ids=np.array([prefix + crystal.id for crystal in crystals], dtype=np.str_),
+        atomic_numbers=numbers,
+        positions=positions,
+        cell=np.array([crystal.cell for crystal in crystals], np.float32).reshape(-1, 3, 3),
+        periodicity=crystals[0].periodicity if crystals else SLAB,
+    )
 
 
 def save_samples(
@@ -63,19 +83,46 @@ def save_samples(
     write_samples(directory, crystals, rows, overwrite=overwrite, extra=extra)
 
 
-def training_labels(trained: Trained) -> dict[str, NDArray[np.float32]]:
-    """The labels of the training part by name, [n] each; none where the model's data are not those that ship."""
+def training_part(trained: Trained) -> CrystalDataset | None:
+    """What the model learned from; None where its data are not those that ship."""
     told = trained.facts["config"]["data"]
-    if told.get("path") or not told["scalars"]:
-        return {}
+    if told.get("path"):
+        return None
     try:
         data = load_source(told["source"], properties=tuple(told["scalars"]), max_atoms=told["max_atoms"])
     except DataError:  # a label of former data
-        return {}
+        return None
     if data.content_hash() != trained.facts["data_hash"]:
-        return {}
-    part = split_dataset(data, told["split_seed"], by=told["split"])["train"]
-    return {name: values[part] for name, values in data.scalars.items()}
+        return None
+    return data.select(split_dataset(data, told["split_seed"], by=told["split"])["train"])
+
+
+def training_labels(trained: Trained) -> dict[str, NDArray[np.float32]]:
+    """The labels of the training part by name, [n] each; none where it is not known or has none."""
+    part = training_part(trained) if trained.facts["config"]["data"]["scalars"] else None
+    return {} if part is None else dict(part.scalars)
+
+
+def compare(crystals: Sequence[Crystal], known: CrystalDataset | None) -> list[dict[str, Any]]:
+    """What each finite crystal repeats, at a tolerance that tells stackings apart (`novelty.TIGHT_STOL`).
+
+    Keys: `novel` and `known_as`, the id of the first of `known` that it matches (None and `-` if `known` is None);
+    `repeats`, the id of the first earlier crystal that it matches, `-` for none.
+    """
+    if not crystals:
+        return []
+    own = as_dataset(crystals, "candidate:")
+    data = own if known is None else concatenate([known, own])
+    rows = np.arange(len(data) - len(own), len(data))
+    before = [None] * len(own) if known is None else first_matches(data, rows, np.arange(rows[0]), progress=False)
+    told = []
+    for match, earlier in zip(before, repeats(data, rows, progress=False), strict=True):
+        told.append({
+            "novel": None if known is None else match is None,
+            "known_as": UNKNOWN if match is None else str(data.ids[match[0]]),
+            "repeats": UNKNOWN if earlier is None else str(data.ids[earlier]).removeprefix("candidate:"),
+        })  # fmt: skip
+    return told
 
 
 def short_table(rows: Sequence[Mapping[str, Any]], max_rows: int = 20) -> str:
@@ -92,7 +139,8 @@ def short_table(rows: Sequence[Mapping[str, Any]], max_rows: int = 20) -> str:
         "spacegroup": "space group",
     }
     scalars = [key for row in rows[:1] for key in row if key.startswith("predicted_")]
-    asked = [key for row in rows[:1] for key in row if key.startswith("asked_") and key != "asked_formula"]
+    asked = [key.replace("predicted", "asked", 1) for key in scalars]
+    asked = [key for key in asked if any(key in row for row in rows[:1])]
     renamed = {key: key.split("_")[0] for key in asked + scalars} if len(scalars) == 1 else {}
     named |= {key: renamed.get(key, key) for key in asked + scalars}
     shown = [{title: row.get(key) for key, title in named.items()} for row in rows]
