@@ -124,8 +124,9 @@ class Designer:
 
     @property
     def conditions(self) -> dict[str, tuple[float, float]]:
-        """Properties that may be asked for, with their range in the training data."""
-        return {name: (low, high) for name, (low, high) in self.trained.facts["scalar_range"].items()}
+        """Properties that may be asked for, in the model's order, with their range in the training data."""
+        ranges = self.trained.facts["scalar_range"]
+        return {scalar.name: tuple(ranges[scalar.name]) for scalar in self.trained.model.config.scalars}
 
     def sample(
         self, num_samples: int = 8, *, on_progress: Callable[[int], None] | None = None, **request: Any

@@ -13,11 +13,13 @@ from vdw_jax.equivariant.edges import EdgeInputs, gather_neighbours
 from vdw_jax.equivariant.grid import precision, wide
 from vdw_jax.equivariant.irreps import degree_index
 
+LINEAR_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+"""Uniform to 1/sqrt(fan in), as the published network has it."""
+
 
 def dense(features: int, dtype, *, name: str | None = None, use_bias: bool = True) -> nn.Dense:
-    """`nn.Dense` that computes in `dtype`, with uniform 1/sqrt(fan in) weights as the published network has."""
-    init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-    return nn.Dense(features, use_bias, dtype=dtype, precision=precision(dtype), kernel_init=init, name=name)
+    """`nn.Dense` that computes in `dtype`, with weights by `LINEAR_INIT`."""
+    return nn.Dense(features, use_bias, dtype=dtype, precision=precision(dtype), kernel_init=LINEAR_INIT, name=name)
 
 
 class DegreeLinear(nn.Module):
@@ -103,8 +105,7 @@ class BiasInProduct(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., n] -> [..., features]."""
-        init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-        kernel = self.param("kernel", init, (x.shape[-1], self.features))
+        kernel = self.param("kernel", LINEAR_INIT, (x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         # Eight columns more, not one: the rows of a matrix stay aligned.
         one = jnp.broadcast_to(jnp.asarray([1.0] + [0.0] * 7, self.dtype), (*x.shape[:-1], 8))
@@ -141,8 +142,7 @@ class EdgeDense(nn.Module):
         """[B, N, K, features]."""
         parts = [part.astype(self.dtype) for part in (edges.invariants, edges.source, edges.target) if part is not None]
         widths = [part.shape[-1] for part in parts]
-        init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-        kernel = self.param("kernel", init, (sum(widths), self.features)).astype(self.dtype)
+        kernel = self.param("kernel", LINEAR_INIT, (sum(widths), self.features)).astype(self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
         kernels = jnp.split(kernel, np.cumsum(widths)[:-1].tolist())
         out, *of_nodes = (

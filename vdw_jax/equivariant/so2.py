@@ -12,6 +12,7 @@ import numpy as np
 
 from vdw_jax.equivariant.grid import precision
 from vdw_jax.equivariant.irreps import EdgeOrder
+from vdw_jax.equivariant.layers import LINEAR_INIT
 
 
 class SO2Linear(nn.Module):
@@ -72,8 +73,7 @@ class TwoDense(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, ...]:
         """[..., n] -> [..., features[0]] and [..., features[1]]."""
-        init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-        kernel = self.param("kernel", init, (x.shape[-1], sum(self.features))).astype(self.dtype)
+        kernel = self.param("kernel", LINEAR_INIT, (x.shape[-1], sum(self.features))).astype(self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (sum(self.features),)).astype(self.dtype)
         first, x = self.features[0], x.astype(self.dtype)
         return tuple(

@@ -24,13 +24,13 @@ from vdw_jax.metrics.distributions import density_g_cm3, num_elements, wasserste
 from vdw_jax.metrics.intervals import distance_interval, mean_interval
 from vdw_jax.metrics.layers import same_sequence
 from vdw_jax.metrics.matching import match_pairs
-from vdw_jax.metrics.novelty import first_matches, repeats
+from vdw_jax.metrics.novelty import compare
 from vdw_jax.metrics.parallel import parallel_map
 from vdw_jax.metrics.stacking import same_registry
 from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.describe import describe
 from vdw_jax.report.samples import as_dataset
-from vdw_jax.structures.dataset import CrystalDataset, concatenate
+from vdw_jax.structures.dataset import CrystalDataset
 from vdw_jax.structures.errors import FormulaError
 from vdw_jax.structures.files import write_whole
 from vdw_jax.structures.formula import parse_formula
@@ -282,16 +282,12 @@ def _mark_novel(
     if not places:
         return
     train = reference.data.select(reference.rows("train"))
-    data = concatenate([train, as_dataset([crystals[place] for place in places], "sample:")])
-    own = np.arange(len(train), len(data))
-    known, workers, progress = np.arange(len(train)), settings.workers, settings.progress
-    matches = first_matches(data, own, known, workers=workers, progress=progress)
-    earlier = repeats(data, own, workers=workers, progress=progress)
-    for place, match, other in zip(places, matches, earlier, strict=True):
+    own = as_dataset([crystals[place] for place in places], "sample:")
+    compared = compare(own, train, workers=settings.workers, progress=settings.progress)
+    for place, (match, other) in zip(places, compared, strict=True):
         rows[place] |= {
-            "novel": match is None, "unique": other is None,
-            "matches": None if match is None else str(data.ids[match[0]]),
-            "repeats": None if other is None else rows[places[other - len(train)]]["id"],
+            "novel": match is None, "unique": other is None, "matches": match,
+            "repeats": None if other is None else rows[places[other]]["id"],
         }  # fmt: skip
 
 

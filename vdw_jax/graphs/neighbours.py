@@ -65,7 +65,7 @@ def find_neighbours(
       the result independent of which of several equally far neighbours got the last slot.
     """
     num_slots, num_atoms = max_neighbours, batch.positions.shape[1]
-    difference = _nearest_differences(batch, periodicity)
+    difference = nearest_differences(batch, periodicity)
 
     offsets = geometry.image_offsets(periodicity, image_range)
     num_images = len(offsets)
@@ -97,7 +97,7 @@ def find_neighbours(
     return Neighbours(index=index, vector=vector, mask=mask, ratio=ratio, complete=complete)
 
 
-def _nearest_differences(batch: CrystalBatch, periodicity: Periodicity) -> jax.Array:
+def nearest_differences(batch: CrystalBatch, periodicity: Periodicity) -> jax.Array:
     """Vectors from each atom to an image near it of each atom; [B, N, N, 3], Angstrom."""
     difference = batch.positions[:, None, :, :] - batch.positions[:, :, None, :]
     flat = difference.reshape(difference.shape[0], -1, 3)
@@ -116,7 +116,7 @@ def find_pairs(batch: CrystalBatch, *, periodicity: Periodicity) -> Neighbours:
       `complete` is False where the cell is too skewed for the images searched.
     """
     num_atoms = batch.positions.shape[1]
-    difference = _nearest_differences(batch, periodicity)
+    difference = nearest_differences(batch, periodicity)
     offsets = geometry.image_offsets(periodicity, (PAIR_RANGE,) * 3)
     shifts = geometry.to_cartesian(jnp.asarray(offsets, jnp.float32), batch.cell)
     vector = difference[:, :, :, None] + shifts[:, None, None]

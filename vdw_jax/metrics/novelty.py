@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vdw_jax.metrics.matching import TIGHT_STOL, Tolerances
 from vdw_jax.metrics.parallel import parallel_map
 from vdw_jax.metrics.stacking import registry_rms
-from vdw_jax.structures.dataset import CrystalDataset
+from vdw_jax.structures.dataset import CrystalDataset, concatenate
 from vdw_jax.types import SLAB
 
 SLACK = 1.1
@@ -90,6 +90,30 @@ def contents(data: CrystalDataset) -> list[bytes]:
     if data.periodicity == SLAB:
         return [np.sort(numbers).tobytes() for numbers in data.atomic_numbers]
     return [data.formula(row).encode() for row in range(len(data))]
+
+
+def compare(
+    own: CrystalDataset, known: CrystalDataset | None, *, workers: int = 1, progress: bool = True
+) -> list[tuple[str | None, int | None]]:
+    """For each crystal the id of the first of `known` that it matches, and the place of the first earlier one.
+
+    None where it matches none, or nothing is known. At a tolerance that tells stackings apart (`TIGHT_STOL`).
+
+    Args:
+        own: those asked about; no id of theirs is one of `known`.
+        known: the training part, for instance.
+        workers: processes.
+        progress: shows a line on stderr.
+    """
+    data = own if known is None else concatenate([known, own])
+    first = len(data) - len(own)
+    rows = np.arange(first, len(data))
+    matches = first_matches(data, rows, np.arange(first), workers=workers, progress=progress)
+    earlier = repeats(data, rows, workers=workers, progress=progress)
+    return [
+        (None if match is None else str(data.ids[match[0]]), None if other is None else other - first)
+        for match, other in zip(matches, earlier, strict=True)
+    ]
 
 
 def first_matches(

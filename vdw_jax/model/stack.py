@@ -13,6 +13,7 @@ import optax
 from flax import struct
 
 from vdw_jax import geometry
+from vdw_jax.graphs.neighbours import nearest_differences
 from vdw_jax.types import SLAB, CrystalBatch
 
 DISTANCE_WEIGHT = 10.0
@@ -34,8 +35,7 @@ def stack_of(batch: CrystalBatch, upside_down: bool = False) -> Stack:
     order = jnp.argsort(jnp.where(mask, height, jnp.inf), axis=1)
     numbers = jnp.take_along_axis(batch.atomic_numbers, order, axis=1)
     positions = jnp.take_along_axis(batch.positions, order[..., None], axis=1)
-    difference = positions[:, None] - positions[:, :, None]
-    near = geometry.wrap(difference.reshape(len(order), -1, 3), batch.cell, SLAB, centre=0.0).reshape(difference.shape)
+    near = nearest_differences(CrystalBatch(numbers, positions, batch.cell), SLAB)
     offsets = jnp.asarray(geometry.image_offsets(SLAB, (1, 1, 0)), jnp.float32)
     images = near[:, :, :, None] + geometry.to_cartesian(offsets, batch.cell)[:, None, None]
     squared = jnp.sum(images[..., :2] ** 2, -1).min(-1)

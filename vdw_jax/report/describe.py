@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,29 +94,25 @@ def spacegroup(crystal: Crystal, symprec_angstrom: float = SYMPREC_ANGSTROM) -> 
       crystal: any.
       symprec_angstrom: tolerance of spglib.
     """
+    return _group(crystal, lambda cell: spglib.get_symmetry_dataset(cell, symprec=symprec_angstrom))
+
+
+def layer_group(crystal: Crystal, symprec_angstrom: float = SYMPREC_ANGSTROM) -> str:
+    """Symbol and number of a slab's layer group, `p3m1 (69)`; `-` for bulk, and where spglib finds none."""
+    if not crystal.is_slab:
+        return UNKNOWN
+    return _group(crystal, lambda cell: spglib.get_layergroup(cell, 2, symprec_angstrom))
+
+
+def _group(crystal: Crystal, find: Callable[[Any], Any]) -> str:
+    """Symbol and number of what spglib finds for a cell; `-` where it finds nothing."""
     if not crystal.is_finite or len(crystal.atomic_numbers) == 0:
         return UNKNOWN
     try:
         fractional = np.linalg.solve(crystal.cell.T, crystal.centred_positions().T).T
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            cell = (crystal.cell.tolist(), fractional.tolist(), crystal.atomic_numbers.tolist())
-            found = spglib.get_symmetry_dataset(cell, symprec=symprec_angstrom)
-    except Exception:  # singular cells, overlapping atoms: spglib has no common error
-        return UNKNOWN
-    return f"{found.international} ({found.number})" if found is not None else UNKNOWN
-
-
-def layer_group(crystal: Crystal, symprec_angstrom: float = SYMPREC_ANGSTROM) -> str:
-    """Symbol and number of a slab's layer group, `p3m1 (69)`; `-` for bulk, and where spglib finds none."""
-    if not crystal.is_slab or not crystal.is_finite or len(crystal.atomic_numbers) == 0:
-        return UNKNOWN
-    try:
-        fractional = np.linalg.solve(crystal.cell.T, crystal.centred_positions().T).T
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            cell = (crystal.cell.tolist(), fractional.tolist(), crystal.atomic_numbers.tolist())
-            found: Any = spglib.get_layergroup(cell, 2, symprec_angstrom)
+            found = find((crystal.cell.tolist(), fractional.tolist(), crystal.atomic_numbers.tolist()))
     except Exception:  # singular cells, overlapping atoms: spglib has no common error
         return UNKNOWN
     return f"{found.international} ({found.number})" if found is not None else UNKNOWN

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from vdw_jax.design.saved import REQUEST_NAME
 from vdw_jax.design.trained import Trained
-from vdw_jax.metrics.novelty import first_matches, repeats
+from vdw_jax.metrics import novelty
 from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.describe import UNKNOWN
 from vdw_jax.report.page import PAGE_NAME, render_page
 from vdw_jax.report.table import text_table
 from vdw_jax.report.writer import write_samples
-from vdw_jax.structures.dataset import CrystalDataset, concatenate
+from vdw_jax.structures.dataset import CrystalDataset
 from vdw_jax.structures.errors import DataError
 from vdw_jax.structures.source import load_source
 from vdw_jax.structures.splits import split_dataset
@@ -111,18 +111,14 @@ def compare(crystals: Sequence[Crystal], known: CrystalDataset | None) -> list[d
     """
     if not crystals:
         return []
-    own = as_dataset(crystals, "candidate:")
-    data = own if known is None else concatenate([known, own])
-    rows = np.arange(len(data) - len(own), len(data))
-    before = [None] * len(own) if known is None else first_matches(data, rows, np.arange(rows[0]), progress=False)
-    told = []
-    for match, earlier in zip(before, repeats(data, rows, progress=False), strict=True):
-        told.append({
+    return [
+        {
             "novel": None if known is None else match is None,
-            "known_as": UNKNOWN if match is None else str(data.ids[match[0]]),
-            "repeats": UNKNOWN if earlier is None else str(data.ids[earlier]).removeprefix("candidate:"),
-        })  # fmt: skip
-    return told
+            "known_as": match or UNKNOWN,
+            "repeats": UNKNOWN if earlier is None else crystals[earlier].id,
+        }
+        for match, earlier in novelty.compare(as_dataset(crystals, "candidate:"), known, progress=False)
+    ]
 
 
 def short_table(rows: Sequence[Mapping[str, Any]], max_rows: int = 20) -> str:
