@@ -91,6 +91,7 @@ def get_config() -> ml_collections.ConfigDict:
                 window_min=0.4,
                 free_translation=False,
                 condition_dropout=0.5,
+                free_share=0.0,
             ),
             train=dict(
                 batch_size=512,
@@ -118,6 +119,7 @@ def get_config() -> ml_collections.ConfigDict:
                 batch_size=512,
                 learning_rate=2e-4,
                 condition_dropout=0.5,
+                free_share=0.0,
                 critic_dropout=0.5,
                 ema_decay=0.999,
             ),

@@ -42,8 +42,11 @@ def get_config():
     config.data.scalars = ("formation_energy_ev", "binding_energy_ev_per_a2", "lattice_constant_angstrom")
     config.data.max_atoms = 10
     config.loss.update(
-        dict(coupled_noise=True, free_species_share=0.5, kl=1e-4, window_share=0.6, free_translation=True)
-    )
+        dict(
+            coupled_noise=True, free_species_share=0.5, kl=1e-3, window_share=0.6, free_translation=True,
+            free_share=0.3,
+        )
+    )  # fmt: skip
     config.train.update(
         dict(
             batch_size=512,
@@ -56,6 +59,8 @@ def get_config():
             steps_per_evaluation=500,
         )
     )
-    config.gan.update(dict(num_steps=12_000, critic_dropout=0.0, generator_hidden=(512, 512, 512, 512, 512)))
+    config.gan.update(
+        dict(num_steps=12_000, free_share=0.3, critic_dropout=0.0, generator_hidden=(512, 512, 512, 512, 512))
+    )
     config.sample.schedule = "few_step_langevin"
     return config

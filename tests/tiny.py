@@ -58,6 +58,7 @@ def tiny_config(periodicity: Periodicity = SLAB) -> ModelConfig:
         num_basis=6,
         formula_dim=8,
         species_noise_conditioned=True,
+        stack_head=True,
     )
 
 

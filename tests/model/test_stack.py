@@ -1,11 +1,13 @@
 """What a slab is from side to side: the same however it lies, and different for what differs."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vdw_jax.model.stack import Stack, stack_loss, stack_of
+from vdw_jax.model.stack import Stack, as_placed, stack_loss, stack_of
 from vdw_jax.structures.j2dh8 import build_j2dh8
 from vdw_jax.types import CrystalBatch
 
@@ -27,7 +29,7 @@ def answers(batch: CrystalBatch, upside_down: bool = False) -> Stack:
     """What a head that knows would say."""
     known = stack_of(batch, upside_down)
     logits = 50.0 * jax.nn.one_hot(known.species - 1, 100)
-    return Stack(logits, known.distance)
+    return Stack(logits, known.height, known.distance)
 
 
 def test_stackings_differ_where_their_atoms_stand(stackings):
@@ -53,7 +55,7 @@ def test_the_wrong_stacking_or_sequence_costs(stackings):
     known = answers(stackings)
     rolled = jax.tree.map(lambda x: jnp.roll(x, 1, 0), known)
     assert stack_loss(rolled, stackings) > 0.1
-    swapped = Stack(known.species[:, jnp.array([1, 0, *range(2, 10)])], known.distance)
+    swapped = dataclasses.replace(known, species=known.species[:, jnp.array([1, 0, *range(2, 10)])])
     assert stack_loss(swapped, stackings) > 1.0
 
 
@@ -67,3 +69,21 @@ def test_places_orders_and_turns_do_not_matter(stackings):
     np.testing.assert_array_equal(stack_of(moved).species, stack_of(stackings).species)
     np.testing.assert_allclose(stack_of(moved).distance[:, :8, :8], stack_of(stackings).distance[:, :8, :8], atol=1e-4)
     assert stack_loss(answers(stackings), moved) < 1e-3
+
+
+@pytest.mark.parametrize("upside_down", [False, True])
+def test_every_atom_is_told_its_own(stackings, upside_down):
+    """Whichever side the answer is read from, and however atoms are ordered, noisy or turned over."""
+    order = jnp.array([4, 2, 0, 1, 3, 7, 6, 5, 8, 9])
+    lies = stackings.positions * jnp.array([1.0, 1.0, -1.0]) if upside_down else stackings.positions
+    noise = 0.1 * jax.random.normal(jax.random.key(0), lies.shape) * stackings.atom_mask[..., None]
+    shaken = CrystalBatch(stackings.atomic_numbers[:, order], (lies + noise)[:, order], stackings.cell)
+    told = as_placed(answers(stackings), shaken)
+    numbers = jnp.where(shaken.atom_mask, jnp.argmax(told.species, -1) + 1, 0)
+    np.testing.assert_array_equal(numbers, shaken.atomic_numbers)
+    centred = lies[..., 2] - lies[..., 2].sum(1, keepdims=True) / 8
+    np.testing.assert_allclose(told.height[:, :8], centred[:, order[:8]], atol=1e-4)
+    rows = jnp.argsort(jnp.where(shaken.atom_mask, centred[:, order], jnp.inf), 1)
+    by_height = jnp.take_along_axis(jnp.take_along_axis(told.distance, rows[:, :, None], 1), rows[:, None], 2)
+    known = stack_of(CrystalBatch(stackings.atomic_numbers, lies, stackings.cell)).distance
+    np.testing.assert_allclose(by_height[:, :8, :8], known[:, :8, :8], atol=1e-4)

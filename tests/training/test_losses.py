@@ -94,7 +94,7 @@ def test_the_papers_noise_is_drawn_by_level_and_replaces_species():
 def test_the_total_is_the_weighted_sum():
     weights = LossConfig(kl=0.3, coordinates=2.0, lattice=5.0)
     _, parts = shown(weights)
-    names = ("num_atoms", "lattice", "composition", "coordinates", "species", "kl", "properties")
+    names = ("num_atoms", "lattice", "composition", "coordinates", "species", "kl", "properties", "stack")
     np.testing.assert_allclose(parts["loss"], sum(getattr(weights, n) * parts[n] for n in names), rtol=1e-5)
 
 

@@ -251,15 +251,21 @@ def _mismatch(
 
 
 def _decode(model: CDVAE, params, latent, conditions, slots, atom_counts, elements) -> Proposal:
-    """A batch of one: content and cell from the fused latent."""
+    """A batch of one: content and cell from the fused latent; each atom from its place in the stack, where known."""
     config = model.config
     fused: Any = model.apply(params, latent, conditions, method="fuse")
     heads: Any = model.apply(params, fused, method="heads")
     seen = jnp.zeros(config.max_atoms + 1, bool).at[jnp.array(atom_counts)].set(True)
     size = jnp.argmax(jnp.where(seen, heads.num_atoms[0], -jnp.inf))
     known = jnp.zeros(NUM_ELEMENTS, bool).at[jnp.array(elements) - 1].set(True)
-    shares = jax.nn.softmax(jnp.where(known, heads.composition[0], -jnp.inf))
-    slots = jnp.where(jnp.any(slots > 0), slots, slots_from_shares(shares, size, config.max_atoms))
+    if config.has_stack:
+        stack: Any = model.apply(params, fused, method="stack")
+        species = jnp.argmax(jnp.where(known, stack.species[0], -jnp.inf), -1) + 1
+        content = jnp.where(jnp.arange(config.max_atoms) < size, species, 0).astype(jnp.int32)
+    else:
+        shares = jax.nn.softmax(jnp.where(known, heads.composition[0], -jnp.inf))
+        content = slots_from_shares(shares, size, config.max_atoms)
+    slots = jnp.where(jnp.any(slots > 0), slots, content)
     cell = cell_from_targets(heads.lattice, jnp.sum(slots > 0)[None], config)
     return Proposal(latent, fused, slots[None], cell)
 

@@ -85,6 +85,7 @@ class EquiformerV2(nn.Module):
         context: jax.Array | None = None,
         direction: jax.Array | None = None,
         dropout_keys: jax.Array | None = None,
+        edge_context: jax.Array | None = None,
     ) -> tuple[jax.Array, EdgeInputs]:
         """Runs the network.
 
@@ -97,11 +98,15 @@ class EquiformerV2(nn.Module):
           direction: [B, N, V, 3] vectors given to every node, or None.
           dropout_keys: [B], a key for each graph's dropout and drop path, so that they do not depend on how the batch
             is split over devices; None for neither.
+          edge_context: [B, N, K, D], invariants given to every edge, or None.
         Returns:
           l-major features [B, N, (lmax+1)^2, channels], and the edges for an output head to use.
         """
         config, dtype = self.config, self.config.dtype
         edges = self._edge_inputs(species, index, vector, mask, ratio)
+        if edge_context is not None:
+            invariants = jnp.concatenate([edges.invariants, edge_context.astype(dtype)], axis=-1)
+            edges = dataclasses.replace(edges, invariants=invariants)
 
         scalars = Embedding(self.num_species, config.channels, dtype, name="species")(species)
         first = edges

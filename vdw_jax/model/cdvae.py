@@ -12,11 +12,17 @@ from flax import struct
 from vdw_jax import geometry
 from vdw_jax.diffusion import noise
 from vdw_jax.equivariant.equiformer import EquiformerV2, ScalarHead, VectorHead
+from vdw_jax.equivariant.layers import gaussian_basis
 from vdw_jax.graphs.neighbours import find_neighbours, find_pairs
 from vdw_jax.model.config import ModelConfig
 from vdw_jax.model.fusion import LowRankFusion
-from vdw_jax.model.stack import Stack
-from vdw_jax.types import NUM_ELEMENTS, SLAB, Conditions, CrystalBatch
+from vdw_jax.model.stack import Stack, as_placed, cell_side
+from vdw_jax.types import NUM_ELEMENTS, SLAB, Conditions, CrystalBatch, Neighbours
+
+STACK_BASIS = 32
+"""Gaussians for the in-plane distances that a stack head expects, from 0 to `STACK_REACH` Angstrom."""
+
+STACK_REACH = 6.0
 
 
 @struct.dataclass
@@ -67,7 +73,7 @@ class CDVAE(nn.Module):
         self.composition_head = Mlp(config.hidden_dim, NUM_ELEMENTS)
         self.property_head = Mlp(config.hidden_dim, max(len(config.scalars), 1))
         if config.has_stack:
-            self.stack_mlp = Mlp(config.hidden_dim, config.max_atoms * (NUM_ELEMENTS + config.max_atoms))
+            self.stack_mlp = Mlp(config.hidden_dim, config.max_atoms * (NUM_ELEMENTS + 1 + config.max_atoms))
         self.denoiser = EquiformerV2(config.denoiser, NUM_ELEMENTS + 1)
         self.species_head = ScalarHead(config.denoiser, NUM_ELEMENTS)
         self.displacement_head = VectorHead(config.denoiser)
@@ -77,15 +83,12 @@ class CDVAE(nn.Module):
         mean, _ = self.encode(batch)
         fused = self.fuse(mean, conditions)
         rate = jnp.ones_like(sigma)
-        if self.config.has_stack:
-            self.stack(mean)
         return self.heads(fused), self.properties(mean), self.denoise(fused, batch, sigma, rate)
 
     def encode(self, batch: CrystalBatch, dropout_keys: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """Mean and log variance of the latent; each [B, latent_dim]. Keys as for `EquiformerV2`."""
-        edges = self._edges(batch, self.config.encoder.cutoff_angstrom)
-        direction = self._heights(batch.positions, batch.atom_mask)
-        nodes, _ = self.encoder(batch.atomic_numbers, *edges, None, direction, dropout_keys)
+        edges = self._as_edges(self._neighbours(batch, self.config.encoder.cutoff_angstrom))
+        nodes, _ = self.encoder(batch.atomic_numbers, *edges, None, self._heights(batch), dropout_keys)
         values = self.encoder_head(nodes) * batch.atom_mask[..., None]
         # A sum, scaled to order 1, so that the number of atoms can be read off.
         pooled = values.sum(1) / 10.0
@@ -104,11 +107,13 @@ class CDVAE(nn.Module):
         """Standardised scalars predicted from z, which has not seen the conditions; [B, S]."""
         return self.property_head(latent)[:, : len(self.config.scalars)]
 
-    def stack(self, latent: jax.Array) -> Stack:
-        """Species and in-plane distances in the order of heights, from z."""
-        count = self.config.max_atoms
-        values = self.stack_mlp(latent).reshape(len(latent), count, NUM_ELEMENTS + count)
-        return Stack(values[..., :NUM_ELEMENTS], values[..., NUM_ELEMENTS:])
+    def stack(self, fused: jax.Array) -> Stack:
+        """Species, heights and in-plane distances of the atoms in the order of their heights, from z_c."""
+        config, count = self.config, self.config.max_atoms
+        values = self.stack_mlp(fused).reshape(len(fused), count, NUM_ELEMENTS + 1 + count)
+        species, height, distance = jnp.split(values, [NUM_ELEMENTS, NUM_ELEMENTS + 1], axis=-1)
+        distance = 0.5 * (distance + jnp.swapaxes(distance, 1, 2))
+        return Stack(species, config.sigma_data_normal * height[..., 0], distance)
 
     def denoise(
         self,
@@ -127,18 +132,31 @@ class CDVAE(nn.Module):
           rate: [B] share of the atoms whose species were shuffled; seen if `species_noise_conditioned`.
           dropout_keys: as for `EquiformerV2`.
         """
-        mask = batch.atom_mask
+        config, mask = self.config, batch.atom_mask
         skip, out, scale = self.coefficients(sigma)
         seen = dataclasses.replace(batch, positions=batch.positions * scale)
-        found = self._edges(seen, self.config.denoiser.cutoff_angstrom)
-        context = fused
-        if self.config.noise_conditioned:
-            context = jnp.concatenate([context, noise_embedding(sigma)], -1)
-        if self.config.species_noise_conditioned:
-            context = jnp.concatenate([context, noise_embedding(rate + 0.01)], -1)
-        context = jnp.broadcast_to(context[:, None], (*mask.shape, context.shape[-1]))
-        direction = self._heights(seen.positions, mask)
-        nodes, edges = self.denoiser(batch.atomic_numbers, *found, context, direction, dropout_keys)
+        found = self._neighbours(seen, config.denoiser.cutoff_angstrom)
+        context = [fused]
+        if config.noise_conditioned:
+            context.append(noise_embedding(sigma))
+        if config.species_noise_conditioned:
+            context.append(noise_embedding(rate + 0.01))
+        known = [jnp.broadcast_to(part[:, None], (*mask.shape, part.shape[-1])) for part in context]
+        vectors, known_of_edges = self._heights(seen), None
+        if vectors is not None and config.has_stack:
+            # No gradient: the head answers for the crystal, not for what helps the denoiser.
+            expected = jax.lax.stop_gradient(as_placed(self.stack(fused), batch))
+            known.append(jax.nn.softmax(expected.species))
+            height = noise.centre(batch.positions, mask)[..., 2]
+            wanted = (expected.height - skip[..., 2] * height) / out[..., 2]  # of the network's output
+            vectors = jnp.concatenate([vectors, _upward(jnp.clip(wanted, -3.0, 3.0) * mask)], axis=2)
+            distance = expected.distance * cell_side(batch.cell)[:, None, None]
+            basis = gaussian_basis(distance, STACK_REACH, STACK_BASIS)
+            known_of_edges = jnp.take_along_axis(basis, found.index[..., None], axis=2)
+        nodes, edges = self.denoiser(
+            batch.atomic_numbers, *self._as_edges(found), jnp.concatenate(known, -1), vectors, dropout_keys,
+            known_of_edges,
+        )  # fmt: skip
         raw = noise.centre(self.displacement_head(nodes, edges)[:, :, 0], mask)
         displacement = (skip - 1.0) * noise.centre(batch.positions, mask) + out * raw
         return DenoiserOutput(displacement, raw, self.species_head(nodes))
@@ -164,29 +182,33 @@ class CDVAE(nn.Module):
             jnp.concatenate([one, one, in_z], -1),
         )
 
-    def _edges(
-        self, batch: CrystalBatch, cutoff_angstrom: float
-    ) -> tuple[jax.Array | None, jax.Array, jax.Array, jax.Array]:
-        """Index, vector, mask and ratio of the edges, as `EquiformerV2` takes them: pairs need no index."""
+    def _neighbours(self, batch: CrystalBatch, cutoff_angstrom: float) -> Neighbours:
         config = self.config
         if config.graph == "pairs":
-            pairs = find_pairs(batch, periodicity=config.periodicity)
-            return None, pairs.vector, pairs.mask, pairs.ratio
-        found = find_neighbours(
+            return find_pairs(batch, periodicity=config.periodicity)
+        return find_neighbours(
             batch,
             periodicity=config.periodicity,
             cutoff_angstrom=cutoff_angstrom,
             max_neighbours=config.max_neighbours,
             image_range=config.image_range,
         )
-        return found.index, found.vector, found.mask, found.ratio
 
-    def _heights(self, positions: jax.Array, mask: jax.Array) -> jax.Array | None:
+    def _as_edges(self, found: Neighbours) -> tuple[jax.Array | None, jax.Array, jax.Array, jax.Array]:
+        """Index, vector, mask and ratio of the edges, as `EquiformerV2` takes them: pairs need no index."""
+        index = None if self.config.graph == "pairs" else found.index
+        return index, found.vector, found.mask, found.ratio
+
+    def _heights(self, batch: CrystalBatch) -> jax.Array | None:
         """Height above the slab's centre, as a vector along the normal; [B, N, 1, 3]. None for bulk."""
         if self.config.periodicity != SLAB:
             return None
-        height = noise.centre(positions, mask)[..., 2] / self.config.sigma_data_normal
-        return jnp.stack([jnp.zeros_like(height), jnp.zeros_like(height), height], -1)[:, :, None]
+        return _upward(noise.centre(batch.positions, batch.atom_mask)[..., 2] / self.config.sigma_data_normal)
+
+
+def _upward(height: jax.Array) -> jax.Array:
+    """[B, N] -> [B, N, 1, 3], along the normal."""
+    return jnp.stack([jnp.zeros_like(height), jnp.zeros_like(height), height], -1)[:, :, None]
 
 
 def noise_embedding(sigma: jax.Array, num_frequencies: int = 16) -> jax.Array:

@@ -40,7 +40,7 @@ class ModelConfig:
     formula_dim: int = 128
     noise_conditioned: bool = True
     species_noise_conditioned: bool = False
-    stack_head: bool = False  # of slabs: species and registry read off the latent, see vdw_jax.model.stack
+    stack_head: bool = False  # of slabs: what is where from side to side, for the denoiser: vdw_jax.model.stack
     sigma_data_in_plane: float = 1.0
     sigma_data_normal: float = 4.0
 

@@ -43,6 +43,7 @@ class LossConfig:
     window_min: float = 0.4
     free_translation: bool = False  # the target is averaged over where the crystal as a whole lies along its periods
     condition_dropout: float = 0.5
+    free_share: float = 0.0  # of the examples: without any condition
 
 
 @struct.dataclass
@@ -67,18 +68,19 @@ def species_rate(sigma: jax.Array, weights: LossConfig) -> jax.Array:
     return spread / (1 + spread)
 
 
-def draw_conditions(example: Example, key: jax.Array, dropout: float) -> Conditions:
-    """Conditions of the batch, each dropped with probability `dropout` on its own."""
+def draw_conditions(example: Example, key: jax.Array, dropout: float, free_share: float = 0.0) -> Conditions:
+    """Conditions of the batch, each dropped with probability `dropout` on its own, all of a share of the examples."""
     numbers = example.crystals.atomic_numbers
     counts = jax.nn.one_hot(numbers - 1, 100).sum(1)
     scalar_key, formula_key = jax.random.split(key)
+    is_bound = jax.random.bernoulli(jax.random.fold_in(key, 1), 1 - free_share, numbers.shape[:1])
     keep = jax.random.bernoulli(scalar_key, 1 - dropout, example.scalars.shape)
-    present = keep & jnp.isfinite(example.scalars)
+    present = keep & is_bound[:, None] & jnp.isfinite(example.scalars)
     return Conditions(
         scalars=jnp.where(present, example.scalars, 0.0),
         scalar_mask=present,
         composition=counts / jnp.maximum(counts.sum(-1, keepdims=True), 1),
-        composition_mask=jax.random.bernoulli(formula_key, 1 - dropout, numbers.shape[:1]),
+        composition_mask=is_bound & jax.random.bernoulli(formula_key, 1 - dropout, numbers.shape[:1]),
     )
 
 
@@ -111,7 +113,7 @@ def cdvae_loss(
 
     mean, log_variance = call_split("encode", batch, dropout_keys(0))
     latent = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(keys[0], mean.shape)
-    conditions = draw_conditions(example, keys[1], weights.condition_dropout)
+    conditions = draw_conditions(example, keys[1], weights.condition_dropout, weights.free_share)
     fused = call("fuse", latent, conditions)
     heads = call("heads", fused)
     predicted = call("properties", latent)
@@ -176,7 +178,7 @@ def cdvae_loss(
         error = jnp.where(known, predicted - (jnp.where(known, example.scalars, 0.0) - centre) / scale, 0.0)
         parts["properties"] = jnp.sum(error**2) / jnp.maximum(known.sum(), 1)
     if model.config.has_stack:
-        parts["stack"] = stack_loss(call("stack", latent), batch)
+        parts["stack"] = stack_loss(call("stack", fused), batch)
     total = sum((getattr(weights, name) * value for name, value in parts.items()), jnp.zeros(()))
     extra = {
         "loss": total,

@@ -118,6 +118,7 @@ class GanConfig:
     batch_size: int = 512
     learning_rate: float = 2e-4
     condition_dropout: float = 0.5
+    free_share: float = 0.0
     critic_dropout: float = 0.5
     ema_decay: float = 0.999
 
@@ -168,7 +169,7 @@ def gan_steps(
         rows = jax.random.randint(row_key, (config.batch_size,), 0, mean.shape[0])
         real = mean[rows] + spread[rows] * jax.random.normal(z_key, (config.batch_size, mean.shape[1]))
         batch = jax.tree.map(lambda x: x[rows], data)
-        conditions = draw_conditions(batch, condition_key, config.condition_dropout)
+        conditions = draw_conditions(batch, condition_key, config.condition_dropout, config.free_share)
         return real, condition_vector(conditions, model.config), jax.random.normal(noise_key, real.shape)
 
     def generate(params, stats, noise, condition):
