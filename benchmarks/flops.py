@@ -6,6 +6,7 @@ Useful work only: no padding of weights, no product by which neighbours are pick
 from __future__ import annotations
 
 from vdw_jax.equivariant.config import EquiformerConfig
+from vdw_jax.model.cdvae import STACK_BASIS
 from vdw_jax.model.config import ModelConfig
 from vdw_jax.types import NUM_ELEMENTS
 
@@ -117,8 +118,11 @@ def denoiser(config: ModelConfig, atoms: int) -> int:
     """One structure through the denoiser and its heads: one network call."""
     network, neighbours = config.denoiser, num_neighbours(config, atoms)
     context = config.latent_dim + 32 * (config.noise_conditioned + config.species_noise_conditioned)
+    context += NUM_ELEMENTS * config.has_stack
+    radials = (network.num_layers + 2) * neighbours * config.has_stack
     node = (
         equiformer(network, neighbours, context)
+        + radials * matmul(STACK_BASIS, network.edge_channels)
         + feed_forward(network, NUM_ELEMENTS)
         + attention(network, neighbours, 1)
     )

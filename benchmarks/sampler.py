@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from benchmarks import flops, measure
+from benchmarks import flops, measure, trace
 from vdw_jax.design.generate import Proposal, place
 from vdw_jax.design.trained import Trained
 from vdw_jax.model.cdvae import CDVAE
@@ -54,11 +54,12 @@ def check(model: CDVAE, params, crystals: CrystalBatch, seed: int = 0) -> dict[s
     }
 
 
-def run(argv: list[str] | None = None) -> dict:
-    """Measures, checks and returns the record."""
+def run(argv: list[str] | None = None) -> dict | None:
+    """Measures, checks and returns the record; with `--profile` prints a profile instead."""
     options = measure.parser(__doc__.splitlines()[0])
     options.add_argument("--calls", type=int, default=50, help="network calls of the schedule that is timed")
     options.add_argument("--checked", type=int, default=16, help="structures compared with float64; 0 for no check")
+    trace.add_options(options)
     arguments, config = measure.parse(options, argv)
     crystals = measure.make_crystals(arguments.batch, arguments.atoms, arguments.slots)
     model = measure.make_model(config, crystals)
@@ -74,6 +75,8 @@ def run(argv: list[str] | None = None) -> dict:
     compiled, compile_s = measure.compile_timed(
         place, *inputs, model=model, weights=weights, images=model.config.image_range, mesh=data_mesh()
     )
+    if arguments.profile:
+        return trace.write(lambda: compiled(*inputs), compiled, arguments)
     few = jax.tree.map(lambda x: x[: arguments.checked], crystals)
     errors = check(model, params, few) if arguments.checked else {}
     timing = measure.time_calls(lambda: compiled(*inputs), arguments.repeats)

@@ -27,6 +27,9 @@ Errors are ||out - reference|| / ||reference|| against the same network in float
     python -m benchmarks.kernels --config=configs/j2dh8.py --batch=256 --profile
 """
 
+GROWTH = "[growth]"
+"""Ends the settings of what `benchmarks.growth` measured: a figure of its own."""
+
 TITLES = {
     "sampler": "Sampler",
     "train_step": "Training step",
@@ -99,7 +102,7 @@ def readme(records: list[dict]) -> str:
     """The whole page."""
     sections = [HEAD]
     for what, title in TITLES.items():
-        chosen = [shown(record) for record in records if record["what"] == what]
+        chosen = [shown(r) for r in records if r["what"] == what and not r["settings"].endswith(GROWTH)]
         if not chosen:
             continue
         sections.append(f"## {title}\n")

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import kernels, measure, table
+from benchmarks import measure, table, trace
 
 CEILINGS = measure.Ceilings(790.0, "bfloat16 8192^3", 4000.0)
 TIMING = measure.Timing(2.0, 1.9, 2.1, 5)
@@ -102,11 +102,11 @@ def test_a_profile_sums_kernels_of_the_devices_streams():
     kernels_run += [event("loop_fusion", 1000, hlo_op="fusion"), event("jit_step", 9000, tid=3)]
     place = "jit(f)/transpose(jvp(CDVAE.encode))/encoder/dot"
     hlo = f' %custom-call.1 = f32[2] custom-call(), metadata={{op_name="{place}"}}\n'
-    text = kernels.summarise(names + kernels_run, kernels.places_of(hlo), top=5)
+    text = trace.summarise(names + kernels_run, trace.places_of(hlo), top=5)
     assert text.startswith("4.000 ms in 3 kernels")
     assert "3.000  75.0%     2  gemm" in text and "backward f/encoder/dot" in text
 
 
 def test_a_profile_of_a_cpu_has_the_instructions():
-    text = kernels.summarise([event("dot.1", 500, hlo_op="dot.1"), event("python", 900)], {}, top=5)
+    text = trace.summarise([event("dot.1", 500, hlo_op="dot.1"), event("python", 900)], {}, top=5)
     assert text.startswith("0.500 ms in 1 kernels")
