@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conftest import FLAGS
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -18,7 +20,7 @@ def runs(tmp_path_factory):
     found = {}
     for count in (1, 8):
         path = tmp_path_factory.mktemp("devices") / f"{count}.npz"
-        flags = f"--xla_force_host_platform_device_count={count}"
+        flags = f"{FLAGS} --xla_force_host_platform_device_count={count}"
         environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
         command = [sys.executable, str(ROOT / "tests/training/devices_script.py"), str(path)]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

@@ -16,7 +16,7 @@ from vdw_jax.equivariant.layers import gaussian_basis
 from vdw_jax.graphs.neighbours import find_neighbours, find_pairs
 from vdw_jax.model.config import ModelConfig
 from vdw_jax.model.fusion import LowRankFusion
-from vdw_jax.model.stack import Stack, as_placed, cell_side
+from vdw_jax.model.stack import HEIGHT_SCALE, Stack, as_placed, as_vector, cell_side
 from vdw_jax.types import NUM_ELEMENTS, SLAB, Conditions, CrystalBatch, Neighbours
 
 STACK_BASIS = 32
@@ -73,7 +73,10 @@ class CDVAE(nn.Module):
         self.composition_head = Mlp(config.hidden_dim, NUM_ELEMENTS)
         self.property_head = Mlp(config.hidden_dim, max(len(config.scalars), 1))
         if config.has_stack:
-            self.stack_mlp = Mlp(config.hidden_dim, config.max_atoms * (NUM_ELEMENTS + 1 + config.max_atoms))
+            places = config.max_atoms
+            self.stack_species = Mlp(config.hidden_dim, places * NUM_ELEMENTS)
+            self.stack_height = Mlp(config.hidden_dim, places)
+            self.stack_distance = Mlp(config.hidden_dim, places * places)
         self.denoiser = EquiformerV2(config.denoiser, NUM_ELEMENTS + 1)
         self.species_head = ScalarHead(config.denoiser, NUM_ELEMENTS)
         self.displacement_head = VectorHead(config.denoiser)
@@ -87,11 +90,14 @@ class CDVAE(nn.Module):
 
     def encode(self, batch: CrystalBatch, dropout_keys: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """Mean and log variance of the latent; each [B, latent_dim]. Keys as for `EquiformerV2`."""
-        edges = self._as_edges(self._neighbours(batch, self.config.encoder.cutoff_angstrom))
+        config = self.config
+        edges = self._as_edges(self._neighbours(batch, config.encoder.cutoff_angstrom))
         nodes, _ = self.encoder(batch.atomic_numbers, *edges, None, self._heights(batch), dropout_keys)
         values = self.encoder_head(nodes) * batch.atom_mask[..., None]
         # A sum, scaled to order 1, so that the number of atoms can be read off.
         pooled = values.sum(1) / 10.0
+        if config.has_stack:
+            pooled = jnp.concatenate([pooled, as_vector(batch, config.max_atoms)], -1)
         mean, log_variance = jnp.split(self.latent(nn.silu(pooled)), 2, axis=-1)
         return mean, jnp.clip(log_variance, -12.0, 6.0)
 
@@ -109,11 +115,13 @@ class CDVAE(nn.Module):
 
     def stack(self, fused: jax.Array) -> Stack:
         """Species, heights and in-plane distances of the atoms in the order of their heights, from z_c."""
-        config, count = self.config, self.config.max_atoms
-        values = self.stack_mlp(fused).reshape(len(fused), count, NUM_ELEMENTS + 1 + count)
-        species, height, distance = jnp.split(values, [NUM_ELEMENTS, NUM_ELEMENTS + 1], axis=-1)
-        distance = 0.5 * (distance + jnp.swapaxes(distance, 1, 2))
-        return Stack(species, config.sigma_data_normal * height[..., 0], distance)
+        size, places = len(fused), self.config.max_atoms
+        distance = self.stack_distance(fused).reshape(size, places, places)
+        return Stack(
+            self.stack_species(fused).reshape(size, places, NUM_ELEMENTS),
+            HEIGHT_SCALE * self.stack_height(fused),
+            0.5 * (distance + jnp.swapaxes(distance, 1, 2)),
+        )
 
     def denoise(
         self,

@@ -15,10 +15,13 @@ from flax import struct
 from vdw_jax import geometry
 from vdw_jax.diffusion import noise
 from vdw_jax.graphs.neighbours import nearest_differences
-from vdw_jax.types import SLAB, CrystalBatch
+from vdw_jax.types import NUM_ELEMENTS, SLAB, CrystalBatch
 
 DISTANCE_WEIGHT = 10.0
 """Of the squared error of distances, in units of the cell's side, beside nats of the species and Angstrom^2."""
+
+HEIGHT_SCALE = 4.0
+"""Angstrom; heights come out of a head and go into a latent in units of this."""
 
 
 @struct.dataclass
@@ -35,23 +38,39 @@ def cell_side(cell: jax.Array) -> jax.Array:
     return jnp.sqrt(jnp.linalg.norm(jnp.cross(cell[:, 0], cell[:, 1]), axis=-1))
 
 
-def stack_of(batch: CrystalBatch, upside_down: bool = False) -> Stack:
-    """Of a batch, from bottom to top or from top to bottom: the same however the slab is turned and shifted."""
-    order = _order(batch, upside_down)
-    sign = -1.0 if upside_down else 1.0
+def turned_over(batch: CrystalBatch) -> jax.Array:
+    """Whether a slab lies with its heavier side down, so that one and the same is read from the same side; [B] bool."""
+    return jnp.sum(batch.atomic_numbers * noise.centre(batch.positions, batch.atom_mask)[..., 2], 1) < 0
+
+
+def stack_of(batch: CrystalBatch, upside_down: jax.Array) -> Stack:
+    """Of a batch, from bottom to top, or from top to bottom where `upside_down`, [B]."""
+    order, sign = _order(batch, upside_down), jnp.where(upside_down, -1.0, 1.0)
     numbers = jnp.take_along_axis(batch.atomic_numbers, order, axis=1)
     positions = jnp.take_along_axis(noise.centre(batch.positions, batch.atom_mask), order[..., None], axis=1)
     near = nearest_differences(CrystalBatch(numbers, positions, batch.cell), SLAB)
     offsets = jnp.asarray(geometry.image_offsets(SLAB, (1, 1, 0)), jnp.float32)
     images = near[:, :, :, None] + geometry.to_cartesian(offsets, batch.cell)[:, None, None]
     squared = jnp.sum(images[..., :2] ** 2, -1).min(-1)
-    return Stack(numbers, sign * positions[..., 2], jnp.sqrt(squared) / cell_side(batch.cell)[:, None, None])
+    distance = jnp.sqrt(squared) / cell_side(batch.cell)[:, None, None]
+    return Stack(numbers, sign[:, None] * positions[..., 2], distance)
+
+
+def as_vector(batch: CrystalBatch, num_places: int) -> jax.Array:
+    """All of a batch's stack, with the heavier side up; [B, num_places (E + 1 + num_places)], of order 1."""
+    own = stack_of(batch, turned_over(batch))
+    mask = own.species > 0
+    pairs = mask[:, :, None] & mask[:, None, :]
+    distance = jnp.where(pairs, own.distance, 0.0)
+    stack = _with_places(Stack(jax.nn.one_hot(own.species - 1, NUM_ELEMENTS), own.height, distance), num_places)
+    parts = (stack.species, stack.height / HEIGHT_SCALE, stack.distance)
+    return jnp.concatenate([part.reshape(len(mask), -1) for part in parts], -1)
 
 
 def stack_loss(predicted: Stack, batch: CrystalBatch) -> jax.Array:
-    """Nats an atom and weighed squared errors, against the nearer of both directions; mean over the batch."""
+    """Nats an atom and weighed squared errors, with the heavier side up; mean over the batch."""
     predicted = _with_places(predicted, batch.positions.shape[1])
-    return jnp.minimum(*(_misfit(predicted, stack_of(batch, upside_down)) for upside_down in (False, True))).mean()
+    return _misfit(predicted, stack_of(batch, turned_over(batch))).mean()
 
 
 def as_placed(predicted: Stack, batch: CrystalBatch) -> Stack:
@@ -59,32 +78,24 @@ def as_placed(predicted: Stack, batch: CrystalBatch) -> Stack:
 
     Read from the side from which the batch looks more like it, so that it turns over with the batch.
     """
-
     num_atoms = batch.positions.shape[1]
     predicted = _with_places(predicted, num_atoms)
+    either = jnp.zeros(len(batch.cell), bool), jnp.ones(len(batch.cell), bool)
+    upward, downward = (_misfit(predicted, stack_of(batch, upside_down)) for upside_down in either)
+    upside_down = downward < upward
+    place = jax.nn.one_hot(_order(batch, upside_down), num_atoms, axis=1)  # [B, atom, place]
 
-    def read(upside_down: bool) -> tuple[jax.Array, Stack]:
-        misfit = _misfit(predicted, stack_of(batch, upside_down))
-        place = jax.nn.one_hot(_order(batch, upside_down), num_atoms, axis=1)  # [B, atom, place]
+    def given(values: jax.Array) -> jax.Array:
+        return jnp.einsum("bip,bp...->bi...", place, values, precision="highest")
 
-        def given(values: jax.Array) -> jax.Array:
-            return jnp.einsum("bip,bp...->bi...", place, values, precision="highest")
-
-        distance = jnp.einsum("bjp,bip->bij", place, given(predicted.distance), precision="highest")
-        height = given(predicted.height) * (-1.0 if upside_down else 1.0)
-        return misfit, Stack(given(predicted.species), height, distance)
-
-    (misfit, upward), (other, downward) = read(False), read(True)
-
-    def choose(left: jax.Array, right: jax.Array) -> jax.Array:
-        return jnp.where((misfit <= other).reshape(-1, *[1] * (left.ndim - 1)), left, right)
-
-    return jax.tree.map(choose, upward, downward)
+    distance = jnp.einsum("bjp,bip->bij", place, given(predicted.distance), precision="highest")
+    height = given(predicted.height) * jnp.where(upside_down, -1.0, 1.0)[:, None]
+    return Stack(given(predicted.species), height, distance)
 
 
-def _order(batch: CrystalBatch, upside_down: bool) -> jax.Array:
+def _order(batch: CrystalBatch, upside_down: jax.Array) -> jax.Array:
     """Atoms by their heights, padding last; [B, N]."""
-    height = -batch.positions[..., 2] if upside_down else batch.positions[..., 2]
+    height = jnp.where(upside_down[:, None], -batch.positions[..., 2], batch.positions[..., 2])
     return jnp.argsort(jnp.where(batch.atom_mask, height, jnp.inf), axis=1)
 
 
