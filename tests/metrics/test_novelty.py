@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from vdw_jax.metrics.matching import TIGHT_STOL, Tolerances
-from vdw_jax.metrics.novelty import first_matches, possible_matches, repeats
+from vdw_jax.metrics.novelty import Nearest, first_matches, nearest, possible_matches, repeats
+from vdw_jax.metrics.stacking import displacement_rms
 from vdw_jax.structures.dataset import CrystalDataset, concatenate
 from vdw_jax.structures.source import load_relaxed
 from vdw_jax.types import BULK
@@ -54,6 +55,45 @@ def test_copies_are_no_news_and_stackings_are():
     assert [match and match[0] for match in found] == [0, 0, None]
     assert 0 < found[0][1] < TIGHT_STOL
     assert repeats(data, [6, 0, 1, 2, 7], progress=False) == [None, 6, None, None, 6]
+
+
+def slab(data: CrystalDataset, row: int):
+    real = data.atomic_numbers[row] > 0
+    return data.atomic_numbers[row][real], data.positions[row][real], data.cell[row]
+
+
+def test_the_nearest_is_as_far_as_its_atoms_were_moved():
+    """Turned over, shifted and stretched as a whole it is no distance away; a lifted atom is, and by how much."""
+    own = copies_of(int(PAIR[0]), 2, 0.0)
+    own = replace(own, cell=own.cell * np.array([1.05, 1.05, 1])[:, None], positions=own.positions.copy())
+    own.positions[..., :2] *= 1.05
+    size = own.num_atoms[0]
+    own.positions[2, 0, 2] += 0.2
+    found = nearest(own, DATA)
+    assert [one.id for one in found] == [DATA.ids[PAIR[0]]] * 3
+    assert [one.rms_angstrom for one in found[:2]] == pytest.approx([0, 0], abs=1e-4)
+    assert found[2].rms_angstrom == pytest.approx(0.2 * np.sqrt(size - 1) / size, abs=1e-3)
+    assert [one.swaps for one in found] == [0, 0, 0]
+
+
+def test_the_nearest_is_that_of_all_pairs():
+    """The bound by heights leaves nothing out, and another stacking is further than what a match leaves."""
+    rows = np.flatnonzero((np.sort(DATA.atomic_numbers, 1) == np.sort(DATA.atomic_numbers[PAIR[0]])).all(1))
+    own, others = DATA.select(PAIR), DATA.select([PAIR[0], *np.setdiff1d(rows, PAIR)[:40]])
+    for row, one in enumerate(nearest(own, others)):
+        every = [displacement_rms(slab(own, row), slab(others, other)) for other in range(len(others))]
+        assert one.rms_angstrom == min(every)
+        assert one.id == others.ids[int(np.argmin(every))]
+        assert (one.rms_angstrom < 0.01) == (row == 0)
+        assert row == 0 or one.rms_angstrom > 0.3
+
+
+def test_without_the_formula_it_says_how_many_atoms_are_other():
+    own = DATA.select(PAIR[:2])
+    numbers = own.atomic_numbers.copy()
+    numbers[0, 0], numbers[1, :2] = 42, 42
+    found = nearest(replace(own, atomic_numbers=numbers), DATA.select(PAIR))
+    assert found == [Nearest(None, None, 1), Nearest(None, None, 2)]
 
 
 def test_bulk_crystals_go_by_reduced_composition():

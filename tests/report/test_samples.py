@@ -69,6 +69,10 @@ def test_what_a_candidate_repeats(data):
     assert [row["known_as"] for row in told] == [str(known.ids[row]) for row in (3, 7, 3, 7)] + ["-"]
     assert [row["novel"] for row in told] == [False, False, False, False, True]
     assert [row["repeats"] for row in told] == ["-", "-", "s0000", "s0001", "-"]
+    assert [row["nearest_training"] for row in told] == [str(known.ids[row]) for row in (3, 7, 3, 7, 7)]
+    distances = [row["nearest_rms_angstrom"] for row in told]
+    assert max(distances[:3]) < 1e-3 < distances[3] < 0.05 < 0.4 < distances[4] <= 0.5
     alone = [tuple(row.values()) for row in compare(crystals[:3], None)]
-    assert alone == [(None, "-", "-"), (None, "-", "-"), (None, "-", "s0000")]
+    nothing = ("-", None, None)
+    assert alone == [(None, "-", "-", *nothing), (None, "-", "-", *nothing), (None, "-", "s0000", *nothing)]
     assert compare([], known) == []

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vdw_jax.metrics.matching import TIGHT_STOL, Tolerances
 from vdw_jax.metrics.parallel import parallel_map
-from vdw_jax.metrics.stacking import registry_rms
+from vdw_jax.metrics.stacking import displacement_rms, registry_rms
 from vdw_jax.structures.dataset import CrystalDataset, concatenate
 from vdw_jax.types import SLAB
 
@@ -114,6 +115,64 @@ def compare(
         (None if match is None else str(data.ids[match[0]]), None if other is None else other - first)
         for match, other in zip(matches, earlier, strict=True)
     ]
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """What of the known structures is nearest to one."""
+
+    id: str | None
+    """None where no known structure has the atoms, or none could be laid on it."""
+    rms_angstrom: float | None
+    """`stacking.displacement_rms`; None with the id."""
+    swaps: int
+    """Atoms to exchange, add or remove until a known structure has the atoms; 0 where one has."""
+
+
+def nearest(own: CrystalDataset, known: CrystalDataset) -> list[Nearest]:
+    """For each slab the known one of the same atoms that is nearest to it.
+
+    Heights alone are compared first: they bound the displacement from below, so that few need be laid on each other.
+
+    Args:
+        own: slabs.
+        known: slabs, at least one.
+    """
+    groups: dict[bytes, list[int]] = defaultdict(list)
+    for row, numbers in enumerate(known.atomic_numbers):
+        groups[np.sort(numbers[numbers > 0]).tobytes()].append(row)
+    counts = np.array([np.bincount(known.atomic_numbers[rows[0]], minlength=128)[1:] for rows in groups.values()])
+    found = []
+    for row in range(len(own)):
+        slab = _slab(own, row)
+        rows = groups.get(np.sort(slab[0].astype(known.atomic_numbers.dtype)).tobytes())
+        if rows is None:
+            change = counts - np.bincount(slab[0], minlength=128)[1:]
+            swaps = np.maximum(np.maximum(change, 0).sum(1), np.maximum(-change, 0).sum(1)).min()
+            found.append(Nearest(None, None, int(swaps)))
+            continue
+        best, least = None, np.inf
+        bounds = _height_rms(slab, known, np.array(rows))
+        for place in np.argsort(bounds, kind="stable"):
+            if bounds[place] >= least:
+                break
+            rms = displacement_rms(slab, _slab(known, rows[place]))
+            if rms is not None and rms < least:
+                best, least = rows[place], rms
+        found.append(Nearest(None, None, 0) if best is None else Nearest(str(known.ids[best]), least, 0))
+    return found
+
+
+def _height_rms(slab: tuple[NDArray, NDArray, NDArray], known: CrystalDataset, rows: NDArray) -> NDArray:
+    """The part of `displacement_rms` across the slab, the better way up; [m] Angstrom, of known rows [m]."""
+    size = len(slab[0])
+    own = slab[1][np.lexsort((slab[1][:, 2], slab[0])), 2]
+    apart = []
+    for sign in (1.0, -1.0):
+        z = sign * known.positions[rows, :, 2]
+        order = np.lexsort((z, known.atomic_numbers[rows]), axis=-1)[:, -size:]
+        apart.append((np.take_along_axis(z, order, 1).astype(float) - own).std(1))
+    return np.minimum(*apart)
 
 
 def first_matches(

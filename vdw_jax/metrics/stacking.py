@@ -246,3 +246,37 @@ def _label(numbers: NDArray, sites: NDArray, groups: list[list[int]]) -> str:
     letters = dict(zip(dict.fromkeys(sites[order].tolist()), "ABC", strict=False))
     species = "".join(Element.from_Z(int(numbers[atom])).symbol for atom in order)
     return species + " " + "".join(letters[int(sites[atom])] for atom in order)
+
+
+def displacement_rms(a: Slab, b: Slab) -> float | None:
+    """Root mean square displacement of the atoms between two slabs of the same atoms, as well as they can be laid.
+
+    Atoms of one element are paired in the order of their heights. In the plane fractional coordinates are compared, on
+    a's lattice and to the nearest image, across it heights: what differs in the lattice constant is no displacement.
+    Tried are both directions of b, every choice of its lattice vectors that resembles a's, and every translation that
+    lays an atom on its counterpart, refined by the mean of what is left, as in `same_registry`.
+
+    Args: as in `same_registry`.
+
+    Returns:
+      Angstrom; None where the atoms differ, the cells do not resemble each other, or a value is not finite.
+    """
+    prepared_a, prepared_b = _in_plane(a), _in_plane(b)
+    if prepared_a is None or prepared_b is None or not np.array_equal(np.sort(a[0]), np.sort(b[0])):
+        return None
+    plane, first = prepared_a
+    changes = _similar_bases(plane, prepared_b[0])
+    if len(changes) == 0:
+        return None
+    turned = prepared_b[1] @ np.linalg.inv(changes)
+    heights, others = np.asarray(a[1], float)[:, 2], np.asarray(b[1], float)[:, 2]
+    order = np.lexsort((heights, a[0]))
+    squares = []
+    for sign in (1.0, -1.0):
+        order_b = np.lexsort((sign * others, b[0]))
+        across = heights[order] - sign * others[order_b]
+        slots: Slots = [((place, 0, 1), [int(atom)]) for place, atom in enumerate(order)]
+        slots_b: Slots = [((place, 0, 1), [int(atom)]) for place, atom in enumerate(order_b)]
+        sideways = [(lengths**2).mean(-1).min() for lengths in _translations(plane, first, turned, slots, slots_b)]
+        squares.append(min(sideways) + np.var(across))
+    return float(np.sqrt(min(squares)))

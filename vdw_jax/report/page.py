@@ -47,14 +47,25 @@ _LABELS = {
     "spacegroup": "space group",
     "known_as": "in the training data as",
     "repeats": "same as",
+    "nearest_training": "nearest in the training data",
+    "nearest_rms_angstrom": "from nearest known",
+    "formula_swaps": "atoms from a known formula",
     "formula_met": "formula met",
     "chemical_system_met": "elements met",
     "on_front": "on Pareto front",
     "structure_valid": "distances valid",
     "composition_valid": "composition valid",
 }
+_HINTS = {
+    "nearest_rms_angstrom": "root mean square displacement to the nearest training structure of the same atoms; "
+    "another stacking is about 1 Å away",
+    "formula_swaps": "atoms to exchange, add or remove until a training structure has these atoms",
+}
+"""Shown where the pointer rests on a column's head."""
+
 _IN_TABLE = ("rank", "id", "formula", "formula_met", "chemical_system_met", "on_front", "valid", "bilayer",
-             "lattice_constant_angstrom", "gap_angstrom", "layer_names", "spacegroup")  # fmt: skip
+             "lattice_constant_angstrom", "gap_angstrom", "layer_names", "spacegroup",
+             "nearest_rms_angstrom")  # fmt: skip
 """Columns of the table besides what was asked and got; the rest is shown with the structure."""
 
 
@@ -169,6 +180,7 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "key": key,
             "label": label,
             "unit": unit,
+            "hint": _HINTS.get(key, ""),
             "kind": _kind(values),
             "shown": key in _IN_TABLE or got or varies,
         })  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -83,6 +84,7 @@ def save_samples(
     write_samples(directory, crystals, rows, overwrite=overwrite, extra=extra)
 
 
+@functools.lru_cache(maxsize=1)
 def training_part(trained: Trained) -> CrystalDataset | None:
     """What the model learned from; None where its data are not those that ship."""
     told = trained.facts["config"]["data"]
@@ -107,17 +109,26 @@ def compare(crystals: Sequence[Crystal], known: CrystalDataset | None) -> list[d
     """What each finite crystal repeats, at a tolerance that tells stackings apart (`novelty.TIGHT_STOL`).
 
     Keys: `novel` and `known_as`, the id of the first of `known` that it matches (None and `-` if `known` is None);
-    `repeats`, the id of the first earlier crystal that it matches, `-` for none.
+    `repeats`, the id of the first earlier crystal that it matches, `-` for none. Of slabs, where `known` is given,
+    `nearest_training`, `nearest_rms_angstrom` and `formula_swaps`, as `novelty.Nearest` says; None or `-` otherwise.
     """
     if not crystals:
         return []
+    own = as_dataset(crystals, "candidate:")
+    compared = novelty.compare(own, known, progress=False)
+    near: Sequence[novelty.Nearest | None] = [None] * len(own)
+    if known is not None and known.periodicity == own.periodicity == SLAB:
+        near = novelty.nearest(own, known)
     return [
         {
             "novel": None if known is None else match is None,
             "known_as": match or UNKNOWN,
             "repeats": UNKNOWN if earlier is None else crystals[earlier].id,
+            "nearest_training": (close and close.id) or UNKNOWN,
+            "nearest_rms_angstrom": close and close.rms_angstrom,
+            "formula_swaps": close and close.swaps,
         }
-        for match, earlier in novelty.compare(as_dataset(crystals, "candidate:"), known, progress=False)
+        for (match, earlier), close in zip(compared, near, strict=True)
     ]
 
 

@@ -26,7 +26,7 @@ function makeTable(onChoose) {
   const body = document.querySelector("#table tbody");
   document.querySelector("#table caption").textContent = `${data.title}. ${data.rule}`;
   for (const column of columns) {
-    const button = element("button", { type: "button" }, column.label);
+    const button = element("button", { type: "button", title: column.hint }, column.label);
     if (column.unit) button.append(" ", element("small", {}, column.unit));
     const cell = element("th", { scope: "col", "aria-sort": "none", "data-key": column.key }, button);
     if (isNumber(column)) cell.className = "number";
