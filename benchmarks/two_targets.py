@@ -300,7 +300,7 @@ def draw(records: list[dict[str, Any]], files: list[dict], judged: list[dict[str
             axis.plot(x["independent"], others, "+", color="C2", markersize=5, label="got, by the independent model")
         axis.plot(*record["targets"].values(), "*", color="black", markersize=14, label="asked", zorder=5)
         axis.set(xlabel=_axis(first), ylabel=_axis(second))
-        axis.set_title(_title(record), fontsize=9)
+        axis.set_title(_title(record), fontsize=8.5)
     finish(figure, axes, "two_targets.png")
 
     figure, axes = panels()
@@ -314,7 +314,7 @@ def draw(records: list[dict[str, Any]], files: list[dict], judged: list[dict[str
         axis.plot(*corners.T, "--", color="0.4", linewidth=1, label=f"tolerance, {TOLERANCE:g} standard deviations")
         names = [f"miss in {_axis(name)}" for name in record["targets"]]
         axis.set(xlabel=names[0], ylabel=names[1], xlim=(0, None), ylim=(0, None))
-        axis.set_title(_title(record), fontsize=9)
+        axis.set_title(_title(record), fontsize=8.5)
     finish(figure, axes, "two_targets_front.png")
 
 

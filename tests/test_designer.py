@@ -11,6 +11,8 @@ import vdw_jax
 from tests.tiny import write_export
 from vdw_jax import designer as designer_module
 from vdw_jax.design.request import RequestError
+from vdw_jax.report import samples as samples_module
+from vdw_jax.structures.source import load_relaxed
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,27 @@ def test_what_is_saved_is_what_the_command_line_saves(found, tmp_path):
     assert "--target_formula=GaInSSe2 --target=energy_ev=0.0..0.1 " in saved["command"]
     with pytest.raises(FileExistsError):
         found.save(tmp_path / "out")
+
+
+def test_relaxed_copies_say_what_it_took(found, tmp_path):
+    relaxed = found.relax("tests.report.test_relaxation:still")
+    assert [design.id for design in relaxed] == [design.id for design in found]
+    for before, after in zip(found, relaxed, strict=True):
+        assert (after.record["relaxed_converged"], after.record["relaxed_energy_ev"]) == (True, 1.0)
+        assert "relaxed_steps" not in before.record
+        assert after.record["miss_energy_ev"] == before.record["miss_energy_ev"]
+    relaxed.save(tmp_path / "relaxed")
+    assert "relaxed_steps" in pd.read_csv(tmp_path / "relaxed" / "samples.csv")
+    with pytest.raises(ValueError, match="unknown potential"):
+        found.relax("nothing")
+
+
+def test_the_training_part_is_loaded_once(designer, monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(samples_module, "load_source", lambda *_, **__: asked.append(1) or load_relaxed("j2dh8")[0])
+    samples_module.training_part.cache_clear()
+    designer.sample(1).save(tmp_path / "out")
+    assert asked == [1]
 
 
 def test_the_same_seed_gives_the_same(designer, found):

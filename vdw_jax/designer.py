@@ -22,7 +22,9 @@ from vdw_jax.diffusion.samplers import Schedule
 from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.describe import sample_rows
 from vdw_jax.report.ranking import add_ranks
+from vdw_jax.report.relaxation import relax_crystals
 from vdw_jax.report.samples import compare, save_samples, to_crystals, training_part
+from vdw_jax.structures.potentials import create_calculator
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +97,22 @@ class Designs(Sequence[Design]):
     def front(self) -> list[Design]:
         """Those on the Pareto front, where several targets were asked."""
         return [design for design in self if design.record.get("on_front")]
+
+    def relax(self, potential: str, *, quiet: bool = True) -> Designs:
+        """Relaxed copies in the same order, each with what it took in its record (`relaxation.relax_crystal`).
+
+        Args:
+          potential: "sevennet" (with D3), "chgnet", "mace", or "package.module:function" that makes an ASE calculator;
+            "+d3" behind it adds dispersion.
+          quiet: shows no progress line.
+
+        Raises:
+          DataError: no such potential, or it is not installed.
+        """
+        calculator = create_calculator(potential)
+        crystals, rows = relax_crystals([d.crystal for d in self], [d.record for d in self], calculator, quiet=quiet)
+        request = {**self.request, "relaxed": potential}
+        return Designs(list(map(Design, crystals, rows)), request, self.notes, self._trained)
 
     def save(self, directory: str | Path, *, overwrite: bool = False) -> None:
         """Writes report.html, CIF, extended XYZ, the table and request.json, in the order of their ids.

@@ -13,6 +13,7 @@ from pymatgen.core import Structure
 
 import sample
 from vdw_jax.diffusion.samplers import SAMPLERS
+from vdw_jax.report.relaxation import relax_samples
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,6 +56,26 @@ def test_samplers_that_cannot_be(export, tmp_path, monkeypatch, capsys):
     assert "newton" in unknown and all(name in unknown for name in SAMPLERS)
     assert said("--sampler=heun", "--steps=1", *place) == "sample.py: heun needs at least 2 steps, not 1\n"
     assert not (tmp_path / "out").exists()
+
+
+def test_relaxed_as_the_command_for_it_does(export, tmp_path, monkeypatch, capsys):
+    """The same files as `vdw_jax.report.relaxation` writes; a potential that lacks stops it before any sampling."""
+    potential, out = "tests.report.test_relaxation:still", tmp_path / "out"
+    wish = ["--target_formula=GaInSSe2", "--num_samples=1", f"--checkpoint={export}", f"--out={out}", "--quiet"]
+    wish += ["--sampler=heun", "--steps=2"]
+    monkeypatch.setitem(sys.modules, "sevenn.calculator", None)
+    monkeypatch.setattr(sys, "argv", ["sample.py", *wish, "--relax=sevennet"])
+    with pytest.raises(SystemExit) as stopped:
+        sample.main()
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and said.startswith("sample.py: potential 'sevennet' needs a package")
+    assert "pip install -e '.[relax]'" in said and not out.exists()
+    monkeypatch.setattr(sys, "argv", ["sample.py", *wish, f"--relax={potential}"])
+    sample.main()
+    assert "1 of 1 converged" in capsys.readouterr().out
+    made = contents(out / f"relaxed-{potential.replace(':', '.')}")
+    relax_samples(out, potential, overwrite=True)
+    assert made == contents(out / f"relaxed-{potential.replace(':', '.')}")
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -68,6 +68,19 @@ def parse_targets(texts: Sequence[str]) -> dict[str, Target]:
     return targets
 
 
+def asked_targets(texts: Sequence[str], energy: str | None, conditions: Sequence[str]) -> dict[str, Target]:
+    """`parse_targets`, with what is asked of the first condition in front.
+
+    Raises:
+      RequestError: as `parse_targets`, or an energy is asked of a model without conditions.
+    """
+    if energy is None:
+        return parse_targets(texts)
+    if not conditions:
+        raise RequestError("this checkpoint was trained without an energy")
+    return parse_targets([f"{conditions[0]}={energy}"]) | parse_targets(texts)
+
+
 def make_request(
     trained: Trained,
     formula: str | None = None,

@@ -23,6 +23,13 @@ _NOT_OF_THE_RESULT = ("out", "overwrite", "quiet", "request")
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 
 
+def default_folder(given: argparse.Namespace) -> str:
+    """`samples/<what is asked>-seed<seed>`, of the command line of sample.py."""
+    energy = given.target_energy and f"{given.target_energy}eV"
+    wishes = (given.target_formula, given.chemical_system, energy, *given.target)
+    return f"samples/{'_'.join(filter(None, wishes)) or 'any'}-seed{given.seed}"
+
+
 def describe_run(settings: Mapping[str, Any], trained: Trained, network_calls: int) -> dict[str, Any]:
     """What makes the result: settings, and a command with them; model, versions and device.
 

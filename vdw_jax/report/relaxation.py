@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from vdw_jax.report.handover import HandoverError, choose, read_samples
 from vdw_jax.report.table import text_table
 from vdw_jax.report.writer import refuse_existing, write_samples
 from vdw_jax.structures.errors import DataError
-from vdw_jax.structures.potentials import create_calculator
+from vdw_jax.structures.potentials import CHOICE, create_calculator
 from vdw_jax.training.progress import Progress
 
 IN_PLANE = [1, 1, 0, 0, 0, 1]
@@ -120,25 +120,56 @@ def _binding(crystal: Crystal, energy_ev: float, calculator: Any) -> float | Non
     return (energy_ev - apart) / _side(crystal) ** 2
 
 
+def relax_crystals(
+    crystals: Sequence[Crystal],
+    rows: Sequence[Mapping[str, Any]],
+    calculator: Any,
+    *,
+    most_steps: int = MOST_STEPS,
+    quiet: bool = True,
+) -> tuple[list[Crystal], list[dict[str, Any]]]:
+    """Relaxed copies, and their rows: what they say of a crystal is of the relaxed one, `relaxed_...` is what it took.
+
+    Args:
+      crystals: candidates.
+      rows: for each its row of the table.
+      calculator: as for `relax_crystal`.
+      most_steps: of each relaxation.
+      quiet: shows no progress line.
+    """
+    relaxed, told = [], []
+    with Progress(len(crystals), "relaxing", quiet) as progress:
+        for count, (start, given) in enumerate(zip(crystals, rows, strict=True), 1):
+            crystal, found = relax_crystal(start, calculator, most_steps=most_steps)
+            row = {**given, **{f"relaxed_{key}": value for key, value in found.items()}}
+            relaxed.append(crystal)
+            again = describe(crystal).items()
+            told.append(row | {key: value for key, value in again if key in row and key != "formula"})
+            progress.update(count)
+    return relaxed, told
+
+
 def relax_samples(
     directory: str | Path,
     potential: str,
     ids: Sequence[str] | None = None,
     best: int | None = None,
     *,
+    calculator: Any = None,
     most_steps: int = MOST_STEPS,
     overwrite: bool = False,
-    on_progress: Callable[[int], None] | None = None,
+    quiet: bool = True,
 ) -> tuple[Path, list[dict[str, Any]]]:
-    """Relaxes what sample.py wrote; rows are those of its table, of the relaxed crystal instead of the generated one.
+    """Relaxes what sample.py wrote, as `relax_crystals` does.
 
     Args:
       directory: what sample.py wrote.
-      potential: as for `potentials.create_calculator`.
+      potential: as for `potentials.create_calculator`; names the new folder.
       ids, best: as for `handover.choose`.
+      calculator: that of the potential, if it is there already.
       most_steps: of each relaxation.
       overwrite: replaces an earlier output.
-      on_progress: called with the number of finished candidates.
+      quiet: shows no progress line.
 
     Returns:
       The new folder, and its rows.
@@ -152,15 +183,9 @@ def relax_samples(
     places = choose(rows, ids, best)
     target = Path(directory) / f"relaxed-{potential.replace(':', '.')}"
     refuse_existing(target, overwrite=overwrite)
-    calculator = create_calculator(potential)
-    relaxed, told = [], []
-    for count, place in enumerate(places, 1):
-        crystal, found = relax_crystal(crystals[place], calculator, most_steps=most_steps)
-        row = rows[place] | {f"relaxed_{key}": value for key, value in found.items()}
-        relaxed.append(crystal)
-        told.append(row | {key: value for key, value in describe(crystal).items() if key in row and key != "formula"})
-        if on_progress is not None:
-            on_progress(count)
+    calculator = create_calculator(potential) if calculator is None else calculator
+    chosen = [crystals[place] for place in places], [rows[place] for place in places]
+    relaxed, told = relax_crystals(*chosen, calculator, most_steps=most_steps, quiet=quiet)
     write_samples(target, relaxed, told, overwrite=overwrite)
     return target, told
 
@@ -194,8 +219,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
     )  # fmt: skip
     parser.add_argument("directory", help="what sample.py wrote")
-    known = "sevennet, chgnet, or package.module:function that makes an ASE calculator; with +d3 behind it, and D3"
-    parser.add_argument("--potential", required=True, help=known)
+    parser.add_argument("--potential", required=True, help=CHOICE)
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--ids", metavar="ID,ID", help="these candidates; default: all")
     which.add_argument("--best", metavar="N", type=int, help="the N best by rank")
@@ -205,12 +229,10 @@ def main() -> None:
     given = parser.parse_args()
     ids = None if given.ids is None else [name for name in given.ids.split(",") if name]
     try:
-        rows = read_samples(given.directory)[1]
-        with Progress(len(choose(rows, ids, given.best)), "relaxing", given.quiet) as progress:
-            target, told = relax_samples(
-                given.directory, given.potential, ids, given.best, most_steps=given.steps, overwrite=given.overwrite,
-                on_progress=progress.update,
-            )  # fmt: skip
+        target, told = relax_samples(
+            given.directory, given.potential, ids, given.best, most_steps=given.steps, overwrite=given.overwrite,
+            quiet=given.quiet,
+        )  # fmt: skip
     except (HandoverError, DataError, FileExistsError, ValueError) as error:
         print(f"relaxation: {error}", file=sys.stderr)
         raise SystemExit(2) from None

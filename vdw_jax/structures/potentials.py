@@ -29,7 +29,10 @@ COORDINATION_CUTOFF_BOHR = 40.0
 BOHR_ANGSTROM = 0.52917726
 HARTREE_EV = 27.21138505
 
-NAMES = ("sevennet", "chgnet")
+NAMES = ("sevennet", "chgnet", "mace")
+
+CHOICE = "sevennet (with D3), chgnet, mace, or package.module:function that makes an ASE calculator; +d3 behind adds D3"
+"""How the command lines put it."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ def create_potential(name: str, device: str = "cpu") -> tuple[Potential, dict[st
 def create_calculator(name: str, device: str = "cpu") -> Any:
     """The ASE calculator of a potential, for crystals of any periodicity; names and errors as `create_potential`.
 
+    "mace" (MACE-MP, without D3; fetches its weights at the first use) is known here alone.
     `+d3` behind a name adds dispersion: DFT-D3 of pairs with zero damping, for PBE. `sevennet` has it already.
     """
     plain = name.removesuffix("+d3")
@@ -92,6 +96,12 @@ def create_calculator(name: str, device: str = "cpu") -> Any:
         if name == "chgnet":
             module: Any = importlib.import_module("chgnet.model.dynamics")
             return module.CHGNetCalculator(use_device=_device(device))
+        if name == "mace":
+            foundation: Any = importlib.import_module("mace.calculators")
+            try:
+                return foundation.mace_mp(device=_device(device), default_dtype="float64")
+            except (OSError, RuntimeError) as error:  # its weights are fetched at the first use
+                raise DataError(f"potential {name!r} cannot be made: {error}") from None
     package, colon, function = name.partition(":")
     if not colon:
         raise DataError(f"unknown potential {name!r}; choose {', '.join(NAMES)}, or package.module:function")
@@ -106,7 +116,10 @@ def _needs_packages(name: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise DataError(f"potential {name!r} needs a package that is not installed: {error}") from None
+        extra = "mace" if getattr(error, "name", None) in ("mace", "mace.calculators") else "relax"
+        raise DataError(
+            f"potential {name!r} needs a package that is not installed ({error}): pip install -e '.[{extra}]'"
+        ) from None
 
 
 def _device(name: str) -> str:
