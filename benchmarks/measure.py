@@ -133,9 +133,10 @@ def with_images(model: CDVAE, cells: np.ndarray) -> CDVAE:
 
 
 def with_dtype(model: CDVAE, dtype: str) -> CDVAE:
-    """The same network at another compute dtype."""
+    """The same network at another compute dtype; in float64 without kernels, which do not have it."""
     encoder, denoiser = (
-        dataclasses.replace(part, compute_dtype=dtype) for part in (model.config.encoder, model.config.denoiser)
+        dataclasses.replace(part, compute_dtype=dtype, kernels=part.kernels and dtype != "float64")
+        for part in (model.config.encoder, model.config.denoiser)
     )
     return model.clone(config=dataclasses.replace(model.config, encoder=encoder, denoiser=denoiser))
 
@@ -174,8 +175,9 @@ def no_conditions(size: int, num_scalars: int) -> Conditions:
 def random_params(model: CDVAE, crystals: CrystalBatch, seed: int = 0) -> Any:
     """Weights of the spread that initialisation gives, without compiling it; biases and scales are random too."""
     few = jax.tree.map(lambda x: jnp.asarray(x[:2]), crystals)
+    size = len(few.cell)
     shapes = jax.eval_shape(
-        model.init, jax.random.key(0), few, no_conditions(2, len(model.config.scalars)), jnp.ones(2)
+        model.init, jax.random.key(0), few, no_conditions(size, len(model.config.scalars)), jnp.ones(size)
     )
     return random_like(shapes, seed)
 

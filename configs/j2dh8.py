@@ -49,8 +49,8 @@ def get_config():
     )  # fmt: skip
     config.train.update(
         dict(
-            batch_size=512,
-            num_steps=8_000,
+            batch_size=256,
+            num_steps=12_000,
             schedule="cosine",
             warmup_steps=500,
             clip=1.0,
