@@ -149,9 +149,10 @@ def _match(_: None, task: _Task) -> PairMatch:
         if found is None:
             return miss
         rmse = float(found[0])
-        # The tight match searches fewer candidates, so it can only be tried where the wide one is close.
-        tight = False
-        if task.tight_stol is not None and rmse < task.tight_stol:
+        # The tight match searches fewer candidates, so it can only be tried where the wide one is close; where no atom
+        # is further off than it allows, the wide match is one of them.
+        tight = task.tight_stol is not None and float(found[1]) < task.tight_stol
+        if task.tight_stol is not None and rmse < task.tight_stol and not tight:
             narrow = replace(task.tolerances, stol=task.tight_stol).matcher()
             tight = narrow.get_rms_dist(task.prediction, task.truth) is not None
         return PairMatch(task.index, rmse, tight, "match")
