@@ -34,6 +34,9 @@ from vdw_jax.types import NUM_ELEMENTS, SLAB, Conditions, CrystalBatch
 POOL = 100
 """Latents drawn for each that is kept, where something is asked for (paper: 100 to 1)."""
 
+FREE_POOL = 10
+"""The same where nothing is asked for, of models with a stack head: the least in doubt is kept."""
+
 
 @struct.dataclass
 class Proposal:
@@ -84,7 +87,7 @@ def generate(
         return propose(
             trained.weights, *asked, ids, key, model=model, generator=trained.generator,
             atom_counts=trained.atom_counts, elements=trained.elements, system=request.system,
-            pool=POOL if screened else 1,
+            pool=POOL if screened else FREE_POOL if model.config.has_stack else 1,
         )  # fmt: skip
 
     return _in_chunks(trained, propose_chunk, num_samples, key, schedule, chunk, on_progress)
@@ -166,7 +169,8 @@ def propose(
     """Latents from the GAN, the best of `pool` for each candidate, and what they say of cell and content.
 
     The best is the one whose latent alone, before it is fused with the conditions, comes closest to what is asked: the
-    property head reads it directly, number of atoms and composition from a fusion with nothing.
+    property head reads it directly, number of atoms and composition from a fusion with nothing. Composition is that of the
+    stack where there is one, and a stack whose species are in doubt counts against its latent.
 
     Args:
       conditions: a batch of one, the same for all candidates but for their aims.
@@ -242,6 +246,14 @@ def _mismatch(
     heads: Any = model.apply(params, fused, method="heads")
     composition = jax.nn.softmax(heads.composition)
     shares = jnp.abs(composition - conditions.composition).sum(-1)
+    if config.has_stack:
+        stack: Any = model.apply(params, fused, method="stack")
+        num_atoms = jnp.argmax(heads.num_atoms, -1)[:, None]
+        is_atom = jnp.arange(config.max_atoms) < num_atoms
+        species = jax.nn.softmax(stack.species)
+        composition = jnp.sum(species * is_atom[..., None], 1) / jnp.maximum(num_atoms, 1)
+        shares = shares + num_atoms[:, 0] * jnp.abs(composition - conditions.composition).sum(-1)
+        error = error - jnp.sum(jnp.log(species.max(-1)) * is_atom, -1)
     if system:
         own = composition[:, jnp.array(system) - 1]
         error = error + (1 - own.sum(-1)) + jnp.maximum(1 / config.max_atoms - own, 0).sum(-1)
