@@ -169,8 +169,8 @@ def propose(
     """Latents from the GAN, the best of `pool` for each candidate, and what they say of cell and content.
 
     The best is the one whose latent alone, before it is fused with the conditions, comes closest to what is asked: the
-    property head reads it directly, number of atoms and composition from a fusion with nothing. Composition is that of the
-    stack where there is one, and a stack whose species are in doubt counts against its latent.
+    property head reads it directly, number of atoms and composition from a fusion with nothing. A stack
+    head has a say in the composition too, and species in doubt count against their latent.
 
     Args:
       conditions: a batch of one, the same for all candidates but for their aims.
