@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from tests.tiny import tiny_config
+from vdw_jax.design.trained import Trained
+from vdw_jax.model.cdvae import CDVAE
 from vdw_jax.report.describe import sample_rows
 from vdw_jax.report.ranking import add_ranks
 from vdw_jax.report.samples import compare, save_samples, to_crystals, training_labels
 from vdw_jax.structures.source import load_source
+from vdw_jax.training.losses import LossConfig
 
 LABEL = "formation_energy_ev"
 
 
-def trained_on(data_hash: str, **changes) -> SimpleNamespace:
+def trained_on(data_hash: str, **changes) -> Trained:
     data = {"source": "iii_vi", "scalars": [LABEL], "max_atoms": 10, "split": "structure", "split_seed": 0, **changes}
     facts = {"config": {"data": data}, "data_hash": data_hash}
-    return SimpleNamespace(model=SimpleNamespace(config=tiny_config()), facts=facts)
+    return Trained(CDVAE(tiny_config()), None, {}, LossConfig(), facts)
 
 
 @pytest.fixture(scope="module")
