@@ -77,10 +77,14 @@ def test_nothing_asked_gives_sizes_and_elements_of_the_data(trained):
 
 
 def test_screening_brings_the_property_closer(trained):
+    sure = trained.weights["model"]["stack_species"]  # of its species: then the property alone decides
+    sure = jax.tree.map(lambda x: 1e3 * x, sure)
+    weights = trained.weights | {"model": trained.weights["model"] | {"stack_species": sure}}
+
     def predicted(target: float, pool: int) -> np.ndarray:
         request = make_request(trained, scalars={"energy_ev": target})
         proposal = module.propose(
-            trained.weights, module._as_conditions(request), jnp.zeros(1), jnp.asarray(request.slots), jnp.arange(8),
+            weights, module._as_conditions(request), jnp.zeros(1), jnp.asarray(request.slots), jnp.arange(8),
             jax.random.key(0), model=trained.model, generator=trained.generator, atom_counts=trained.atom_counts,
             elements=trained.elements, system=(), pool=pool,
         )  # fmt: skip
@@ -90,6 +94,25 @@ def test_screening_brings_the_property_closer(trained):
     target = float(np.median(predicted(0.0, 1)))
     error = {pool: np.abs(predicted(target, pool) - target).mean() for pool in (1, 100)}
     assert error[100] < 0.2 * error[1]
+
+
+def test_screening_leaves_out_what_is_in_doubt(trained):
+    """The stack head's least likely species are likelier in the best of many than in any one."""
+    config, params = trained.model.config, {"params": trained.weights["model"]}
+
+    def doubt(pool: int) -> float:
+        request = make_request(trained)
+        latent = module.propose(
+            trained.weights, module._as_conditions(request), jnp.zeros(1), jnp.asarray(request.slots), jnp.arange(8),
+            jax.random.key(0), model=trained.model, generator=trained.generator, atom_counts=trained.atom_counts,
+            elements=trained.elements, system=(), pool=pool,
+        ).latent  # fmt: skip
+        fused = trained.model.apply(params, latent, module._no_conditions(len(config.scalars), 8), method="fuse")
+        sizes = trained.model.apply(params, fused, method="heads").num_atoms.argmax(-1)[:, None]
+        likely = jax.nn.softmax(trained.model.apply(params, fused, method="stack").species).max(-1)
+        return float(jnp.mean(jnp.sum((1 - likely) * (jnp.arange(config.max_atoms) < sizes), -1)))
+
+    assert doubt(100) < doubt(1)
 
 
 def test_a_range_spreads_the_aims(trained):

@@ -234,7 +234,7 @@ def _no_conditions(num_scalars: int, size: int = 1) -> Conditions:
 def _mismatch(
     model: CDVAE, params, latents: jax.Array, conditions: Conditions, slots: jax.Array, system: tuple[int, ...]
 ) -> jax.Array:
-    """How far latents are from what is asked, by themselves; [pool], in spreads and nats."""
+    """How far latents are from what is asked, by themselves; [pool], in spreads, nats and atoms in doubt."""
     config = model.config
     error = jnp.zeros(len(latents))
     if config.scalars:
@@ -253,7 +253,7 @@ def _mismatch(
         species = jax.nn.softmax(stack.species)
         composition = jnp.sum(species * is_atom[..., None], 1) / jnp.maximum(num_atoms, 1)
         shares = shares + num_atoms[:, 0] * jnp.abs(composition - conditions.composition).sum(-1)
-        error = error - jnp.sum(jnp.log(species.max(-1)) * is_atom, -1)
+        error = error + jnp.sum((1 - species.max(-1)) * is_atom, -1)
     if system:
         own = composition[:, jnp.array(system) - 1]
         error = error + (1 - own.sum(-1)) + jnp.maximum(1 / config.max_atoms - own, 0).sum(-1)
