@@ -45,15 +45,17 @@ def turned_over(batch: CrystalBatch) -> jax.Array:
 
 def stack_of(batch: CrystalBatch, upside_down: jax.Array) -> Stack:
     """Of a batch, from bottom to top, or from top to bottom where `upside_down`, [B]."""
-    order, sign = _order(batch, upside_down), jnp.where(upside_down, -1.0, 1.0)
-    numbers = jnp.take_along_axis(batch.atomic_numbers, order, axis=1)
-    positions = jnp.take_along_axis(noise.centre(batch.positions, batch.atom_mask), order[..., None], axis=1)
-    near = nearest_differences(CrystalBatch(numbers, positions, batch.cell), SLAB)
+    centred = noise.centre(batch.positions, batch.atom_mask)
+    near = nearest_differences(CrystalBatch(batch.atomic_numbers, centred, batch.cell), SLAB)
     offsets = jnp.asarray(geometry.image_offsets(SLAB, (1, 1, 0)), jnp.float32)
     images = near[:, :, :, None] + geometry.to_cartesian(offsets, batch.cell)[:, None, None]
     squared = jnp.sum(images[..., :2] ** 2, -1).min(-1)
     distance = jnp.sqrt(squared) / cell_side(batch.cell)[:, None, None]
-    return Stack(numbers, sign[:, None] * positions[..., 2], distance)
+    # Ordered last: what is above is the same for both directions, and computed once where both are asked for.
+    order = _order(batch, upside_down)
+    distance = jnp.take_along_axis(jnp.take_along_axis(distance, order[:, :, None], axis=1), order[:, None], axis=2)
+    height = jnp.where(upside_down, -1.0, 1.0)[:, None] * jnp.take_along_axis(centred[..., 2], order, axis=1)
+    return Stack(jnp.take_along_axis(batch.atomic_numbers, order, axis=1), height, distance)
 
 
 def as_vector(batch: CrystalBatch, num_places: int) -> jax.Array:
