@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -19,19 +18,19 @@ from typing import Any
 import jax
 import numpy as np
 
+from benchmarks.stored import is_there, stored_in
 from vdw_jax.design.generate import generate, reconstruct
 from vdw_jax.design.request import make_request
 from vdw_jax.design.trained import PRETRAINED, Trained, load_trained
 from vdw_jax.diffusion.samplers import GRIDS, SAMPLERS
 from vdw_jax.evaluate.reference import reference_of
+from vdw_jax.structures.arrays import crystals_in, flat, read_arrays, write_arrays
 from vdw_jax.structures.files import write_whole
 from vdw_jax.training.progress import Progress
 from vdw_jax.types import SLAB, CrystalBatch
 
 CALLS = (20, 50, 100, 250, 1000, 5000)
 """Few first, so that a run that is stopped has most of the figure."""
-
-FIELDS = ("atomic_numbers", "positions", "cell")
 
 MEASURES = {
     "match_rate": "match rate (stol 0.5)",
@@ -70,10 +69,7 @@ def run_generate(given: argparse.Namespace) -> None:
     for number, (sampler, calls) in enumerate(jobs, 1):
         path = folder / f"{sampler}-{calls}.npz"
         name = f"{sampler}, {calls} calls ({number} of {len(jobs)})"
-        if path.exists():
-            if {key: _read(path)[0][key] for key in setting} != setting:
-                raise SystemExit(f"{path} was made with other settings; choose another --out")
-            print(f"{name}: there already", file=sys.stderr)
+        if is_there(path, setting, name):
             continue
         schedule, arrays = trained.schedule(calls, sampler, given.grid), {}
         with Progress(len(truth.cell), f"{name}, reconstruction", given.quiet) as progress:
@@ -83,7 +79,7 @@ def run_generate(given: argparse.Namespace) -> None:
                 trained, make_request(trained), given.samples, given.seed, schedule, on_progress=progress.update
             )
         for part, crystals in (("truth", truth), ("reconstruction", rebuilt.crystals), ("free", free.crystals)):
-            arrays |= {f"{part}/{field}": np.asarray(getattr(crystals, field)) for field in FIELDS}
+            arrays |= flat(part, crystals)
         record = setting | {
             "sampler": sampler,
             "network_calls": schedule.num_calls,
@@ -92,18 +88,7 @@ def run_generate(given: argparse.Namespace) -> None:
             "date": datetime.date.today().isoformat(),
             "command": shlex.join(["python", "-m", "benchmarks.calls", *sys.argv[1:]]),
         }
-        _write(path, record, arrays)
-
-
-def _write(path: Path, record: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    text = np.array(json.dumps(record))
-    write_whole(path, lambda file: np.savez_compressed(file, record=text, **arrays))
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    with np.load(path, allow_pickle=False) as stored:
-        record = json.loads(str(stored["record"]))
-        return record, {name: stored[name] for name in stored.files if name != "record"}
+        write_arrays(path, record, arrays)
 
 
 def score(arrays: dict[str, np.ndarray], workers: int) -> dict[str, float]:
@@ -114,7 +99,7 @@ def score(arrays: dict[str, np.ndarray], workers: int) -> dict[str, float]:
     from vdw_jax.report.samples import to_crystals
 
     def crystals(part: str):
-        return to_crystals(CrystalBatch(*(arrays[f"{part}/{field}"] for field in FIELDS)), SLAB)
+        return to_crystals(crystals_in(arrays, part), SLAB)
 
     def slab(crystal):
         return crystal.atomic_numbers, crystal.positions, crystal.cell
@@ -195,12 +180,9 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
 
 def run_score(given: argparse.Namespace) -> None:
     """The part for CPU cores: table and figure."""
-    paths = sorted(Path(given.arrays).glob("*.npz"))
-    if not paths:
-        raise SystemExit(f"{given.arrays} holds no arrays; `generate` writes them")
-    records = []
+    paths, records = stored_in(given.arrays), []
     for number, path in enumerate(paths, 1):
-        record, arrays = _read(path)
+        record, arrays = read_arrays(path)
         print(f"{path.name} ({number} of {len(paths)})", file=sys.stderr)
         records.append(record | score(arrays, given.workers))
     records.sort(key=lambda record: (SAMPLERS.index(record["sampler"]), record["network_calls"]))

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import shlex
 import sys
 from collections import Counter
@@ -22,11 +21,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from benchmarks.stored import is_there, stored_in
 from vdw_jax.design.generate import generate
 from vdw_jax.design.request import make_request
 from vdw_jax.design.trained import Trained, load_trained
 from vdw_jax.diffusion.samplers import SAMPLERS
 from vdw_jax.evaluate.reference import load_reference, reference_of
+from vdw_jax.structures.arrays import FIELDS, read_arrays, write_arrays
 from vdw_jax.structures.dataset import CrystalDataset
 from vdw_jax.structures.files import write_whole
 from vdw_jax.training.progress import Progress
@@ -34,7 +35,6 @@ from vdw_jax.types import SLAB, CrystalBatch
 
 ENERGY, BINDING, LATTICE = "formation_energy_ev", "binding_energy_ev_per_a2", "lattice_constant_angstrom"
 TARGETS = {ENERGY: ("formation energy", "eV"), BINDING: ("binding energy", "eV/Å²"), LATTICE: ("lattice constant", "Å")}
-FIELDS = ("atomic_numbers", "positions", "cell")
 
 ATTAINABLE = (25.0, 75.0)
 """Percentiles of the two targets; what is asked is the training structure nearest to that point."""
@@ -136,10 +136,7 @@ def run_generate(given: argparse.Namespace) -> None:
             "weights_sha256": trained.weights_sha256, "seed": given.seed + number, "samples": given.samples,
             "sampler": given.sampler or trained.sampler, "network_calls": schedule.num_calls, "scalars": names,
         }  # fmt: skip
-        if path.exists():
-            if {key: _read(path)[0].get(key) for key in setting} != setting:
-                raise SystemExit(f"{path} was made with other settings; choose another --out")
-            print(f"{title}: there already", file=sys.stderr)
+        if is_there(path, setting, title):
             continue
         request = make_request(trained, pair.formula, pair.targets)
         with Progress(given.samples, title, given.quiet) as progress:
@@ -157,17 +154,7 @@ def run_generate(given: argparse.Namespace) -> None:
             "date": datetime.date.today().isoformat(),
             "command": shlex.join(["python", "-m", "benchmarks.two_targets", *sys.argv[1:]]),
         }
-        _write(path, record, arrays)
-
-
-def _write(path: Path, record: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    write_whole(path, lambda file: np.savez_compressed(file, record=np.array(json.dumps(record)), **arrays))
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    with np.load(path, allow_pickle=False) as stored:
-        record = json.loads(str(stored["record"]))
-        return record, {name: stored[name] for name in stored.files if name != "record"}
+        write_arrays(path, record, arrays)
 
 
 def judge(record: dict[str, Any], arrays: dict[str, np.ndarray], models: dict[str, Any]) -> dict[str, Any]:
@@ -326,16 +313,14 @@ def run_score(given: argparse.Namespace) -> None:
     """The part for CPU cores: table and figures."""
     from vdw_jax.property_model.trained import load_property_model
 
-    paths = sorted(Path(given.arrays).glob("*.npz"))
-    if not paths:
-        raise SystemExit(f"{given.arrays} holds no arrays; `generate` writes them")
+    paths = stored_in(given.arrays)
     models = {}
     for directory in given.property_model:
         model = load_property_model(directory)
         if model.facts["label"] not in TARGETS:
             raise SystemExit(f"{directory} is of {model.facts['label']}; the targets are {', '.join(TARGETS)}")
         models[model.facts["label"]] = model
-    records, files = zip(*map(_read, paths), strict=True)
+    records, files = zip(*map(read_arrays, paths), strict=True)
     judged = [judge(record, arrays, models) for record, arrays in zip(records, files, strict=True)]
     folder = Path(given.out)
     draw(list(records), list(files), judged, folder)

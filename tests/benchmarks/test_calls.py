@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks import calls
 from tests.tiny import write_export
+from vdw_jax.structures.arrays import write_arrays
 from vdw_jax.structures.source import load_relaxed
 
 DATA, _ = load_relaxed("j2dh8")
@@ -36,9 +37,9 @@ def record(sampler: str, num_calls: int) -> dict:
 def test_table_and_figure(tmp_path, capsys):
     """The truth itself scores full marks; a layer moved aside loses the registry, one moved away the bilayer."""
     stored = tmp_path / "arrays"
-    calls._write(stored / "heun-20.npz", record("heun", 20), arrays(np.zeros(3), np.zeros(3)))
+    write_arrays(stored / "heun-20.npz", record("heun", 20), arrays(np.zeros(3), np.zeros(3)))
     moved = arrays(np.array([1.0, 0.3, 0.0]), np.array([0.0, 0.0, 6.0]))
-    calls._write(stored / "dpm_solver-50.npz", record("dpm_solver", 50), moved)
+    write_arrays(stored / "dpm_solver-50.npz", record("dpm_solver", 50), moved)
     calls.run_score(argparse.Namespace(arrays=str(stored), out=str(tmp_path / "page"), workers=1))
     text = (tmp_path / "page" / "calls.md").read_text()
     assert text in capsys.readouterr().out

@@ -16,7 +16,7 @@ import pytest
 from tests.tiny import no_conditions, tiny_config, write_export
 from vdw_jax.design.generate import Candidates
 from vdw_jax.design.trained import load_trained
-from vdw_jax.evaluate import figure_arrays, figure_drawing, figures
+from vdw_jax.evaluate import figure_arrays, figure_drawing, figure_facts, figures
 from vdw_jax.evaluate.figure_arrays import NOTHING, Asked, FigureError, load_arrays, make_arrays
 from vdw_jax.evaluate.generating import Job
 from vdw_jax.types import CrystalBatch
@@ -126,7 +126,7 @@ def test_formulas_are_counted(arrays, asked):
     free = (arrays.asked_kind == "formula free") & (arrays.asked_formula == first)
     came[free] = [first, second, second, "InSe"]
     came[arrays.asked_kind == NOTHING] = [second] * 2 + ["InSe"] * 5
-    counts = figure_drawing.count_formulas(replace(arrays, formula=came))
+    counts = figure_facts.count_formulas(replace(arrays, formula=came))
     found = {(count.formula, count.kind): (count.met, count.total) for count in counts}
     assert found[first, "formula free"] == (1, 4)
     assert found[first, "formula held"] == found[second, "formula held"] == (4, 4)
@@ -140,8 +140,8 @@ def test_given_formulas_are_reduced(labelled):
 
 
 def test_the_independent_model_is_shown_where_there_is_one(arrays):
-    assert "independent" in figure_drawing.energies_of(arrays).source
-    own = figure_drawing.energies_of(replace(arrays, independent_ev=None, data_independent_ev=None))
+    assert "independent" in figure_facts.energies_of(arrays).source
+    own = figure_facts.energies_of(replace(arrays, independent_ev=None, data_independent_ev=None))
     assert "own property head" in own.source
     np.testing.assert_array_equal(own.candidates, arrays.head_ev)
 
@@ -151,8 +151,8 @@ def test_neighbourhood():
     group = np.repeat(["A", "B"], 11)
     energy = np.repeat([0.0, 1.0], 11)
     energy[3] = np.nan
-    assert figure_drawing.neighbourhood(vectors, energy, group) == (0.0, 1.0)
-    gap, same = figure_drawing.neighbourhood(vectors, energy, np.arange(22).astype(str))
+    assert figure_facts.neighbourhood(vectors, energy, group) == (0.0, 1.0)
+    gap, same = figure_facts.neighbourhood(vectors, energy, np.arange(22).astype(str))
     assert (gap, same) == (0.0, 0.0)
 
 
@@ -183,7 +183,7 @@ def test_pictures_hold_something(made, tmp_path, monkeypatch):
 def test_tsne_keeps_apart_what_is_apart():
     pytest.importorskip("sklearn")
     vectors = np.random.default_rng(0).normal(size=(20, 4)) + 50 * np.repeat([0, 1], 10)[:, None]
-    first, second = np.split(figure_drawing.tsne_map(vectors, 0), 2)
+    first, second = np.split(figure_facts.tsne_map(vectors, 0), 2)
     assert np.linalg.norm(first.mean(0) - second.mean(0)) > 2 * max(first.std(), second.std())
 
 
@@ -191,13 +191,13 @@ def test_tsne_keeps_apart_what_is_apart():
 def test_tsne_refuses(vectors):
     pytest.importorskip("sklearn")
     with pytest.raises(FigureError, match="latents"):
-        figure_drawing.tsne_map(vectors, 0)
+        figure_facts.tsne_map(vectors, 0)
 
 
 def test_a_missing_library_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
     with pytest.raises(FigureError, match=r"vdw_jax\[figures\]"):
-        figure_drawing.tsne_map(np.zeros((9, 2)), 0)
+        figure_facts.tsne_map(np.zeros((9, 2)), 0)
 
 
 @pytest.mark.parametrize(

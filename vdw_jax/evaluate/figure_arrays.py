@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime
 import functools
-import json
 import math
 import time
 import zipfile
@@ -27,7 +26,7 @@ from vdw_jax.design.trained import Trained
 from vdw_jax.evaluate.generating import Job, Wish
 from vdw_jax.evaluate.reference import Reference
 from vdw_jax.property_model.trained import PropertyModel
-from vdw_jax.structures.files import write_whole
+from vdw_jax.structures.arrays import crystals_in, flat, read_arrays, write_arrays
 from vdw_jax.structures.formula import formula_string, parse_formula
 from vdw_jax.training.devices import data_mesh, on_each_device
 from vdw_jax.training.progress import Progress
@@ -36,8 +35,6 @@ from vdw_jax.types import Conditions, CrystalBatch
 ARRAYS_NAME = "figures.npz"
 NOTHING = "nothing"
 """Kind of a candidate of which nothing was asked; the other kinds are those of `generating.Wish`."""
-
-_FIELDS = ("atomic_numbers", "positions", "cell")
 
 
 class FigureError(ValueError):
@@ -79,6 +76,16 @@ class FigureArrays:
     fused_energy: NDArray  # [m, latent_dim], z_c: z fused with the structure's own energy
     fused_formula: NDArray  # [m, latent_dim], z_c: z fused with the structure's own composition
 
+    @property
+    def energies_asked(self) -> list[float]:
+        """Every energy that was asked for, lowest first."""
+        return np.unique(self.asked_energy_ev[np.isfinite(self.asked_energy_ev)]).tolist()
+
+    @property
+    def formulas_asked(self) -> list[str]:
+        """Every formula that was asked for, in the order asked."""
+        return list(dict.fromkeys(self.asked_formula[self.asked_formula != ""].tolist()))
+
 
 def choose_formulas(reference: Reference, given: Sequence[str], count: int, seed: int) -> tuple[str, ...]:
     """The formulas to ask for, reduced: those given, or else `count` at random from those of the test part.
@@ -109,7 +116,7 @@ def make_arrays(job: Job, asked: Asked, independent: PropertyModel | None = None
         raise FigureError("this model was trained without an energy: the figures need one to ask for")
     energy_name = trained.model.config.scalars[0].name
     started = time.monotonic()
-    wishes, found = _candidates(job, asked, energy_name)
+    wishes, found = _candidates(job, asked)
     seconds = {"sampling": time.monotonic() - started}
     rows = reference.rows(asked.part)
     rows = np.sort(np.random.default_rng(job.seed).permutation(rows)[: asked.latents])
@@ -135,7 +142,7 @@ def make_arrays(job: Job, asked: Asked, independent: PropertyModel | None = None
     if independent is not None:
         arrays["independent_ev"] = independent.predict(found.crystals)
         arrays["data_independent_ev"] = independent.predict(data.batch())
-    arrays |= {f"found/{name}": np.asarray(getattr(found.crystals, name)) for name in _FIELDS}
+    arrays |= flat("found", found.crystals)
     record = {
         "device": f"{len(jax.devices())} x {jax.devices()[0].device_kind}",
         "jax": jax.__version__,
@@ -153,24 +160,17 @@ def make_arrays(job: Job, asked: Asked, independent: PropertyModel | None = None
         **job.record,
     }
     path = job.directory / ARRAYS_NAME
-    text = np.array(json.dumps(record))
-    write_whole(path, lambda file: np.savez_compressed(file, allow_pickle=False, record=text, **arrays))
+    write_arrays(path, record, arrays)
     return path
 
 
-def _candidates(job: Job, asked: Asked, energy_name: str) -> tuple[list[Wish | None], Candidates]:
+def _candidates(job: Job, asked: Asked) -> tuple[list[Wish | None], Candidates]:
     """Every candidate with what was asked of it, in the order of the wishes."""
     wishes: list[Wish | None] = [None]
     wishes += [Wish(energy_ev=energy) for energy in asked.energies_ev]
     wishes += [Wish(formula, hold_counts=hold) for formula in asked.formulas for hold in (True, False)]
     # All are checked before the first is made.
-    requests = [
-        make_request(job.trained) if wish is None else make_request(
-            job.trained, wish.formula, {} if wish.energy_ev is None else {energy_name: wish.energy_ev},
-            hold_counts=wish.hold_counts,
-        )
-        for wish in wishes
-    ]  # fmt: skip
+    requests = [make_request(job.trained) if wish is None else wish.request(job.trained) for wish in wishes]
     counts = [asked.samples if wish is None else asked.each for wish in wishes]
     parts, done = [], 0
     with Progress(sum(counts), "designing", job.quiet) as progress:
@@ -264,11 +264,10 @@ def load_arrays(directory: Path) -> FigureArrays:
     if not path.is_file():
         raise FigureError(f"{directory} holds no {ARRAYS_NAME}: make it with `generate` first")
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        record = json.loads(str(arrays.pop("record")))
-        crystals = CrystalBatch(*(arrays.pop(f"found/{name}") for name in _FIELDS))
-        optional = {name: arrays.pop(name, None) for name in ("independent_ev", "data_independent_ev")}
+        record, stored = read_arrays(path)
+        crystals = crystals_in(stored, "found")
+        arrays = {name: values for name, values in stored.items() if not name.startswith("found/")}
+        optional: dict[str, Any] = {name: arrays.pop(name, None) for name in ("independent_ev", "data_independent_ev")}
         return FigureArrays(record=record, crystals=crystals, **optional, **arrays)
     except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise FigureError(f"{path}: not what `generate` writes: {error}") from error

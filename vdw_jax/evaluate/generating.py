@@ -6,7 +6,6 @@ Nothing here, nor what it imports, needs a crystal library. What it writes is re
 from __future__ import annotations
 
 import datetime
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,13 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from vdw_jax.design.generate import Candidates, generate, reconstruct
-from vdw_jax.design.request import make_request
+from vdw_jax.design.request import Request, make_request
 from vdw_jax.design.trained import Trained
 from vdw_jax.diffusion.samplers import Schedule
 from vdw_jax.evaluate.reference import Reference
-from vdw_jax.structures.files import write_whole
+from vdw_jax.structures.arrays import flat, write_arrays
 from vdw_jax.training.progress import Progress
-from vdw_jax.types import CrystalBatch
 
 PARTS = ("reconstruction", "generation", "conditional")
 LOW, HIGH = 5, 95
@@ -48,6 +46,16 @@ class Wish:
         if self.energy_ev is not None:
             return "energy and formula"
         return "formula held" if self.hold_counts else "formula free"
+
+    def request(self, trained: Trained) -> Request:
+        """Of a model whose first scalar is the energy; one without scalars is not asked for it.
+
+        Raises:
+            RequestError: a formula that no cell can hold.
+        """
+        scalars = trained.model.config.scalars
+        energy = {} if self.energy_ev is None or not scalars else {scalars[0].name: self.energy_ev}
+        return make_request(trained, self.formula, energy, hold_counts=self.hold_counts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +81,7 @@ def generate_reconstruction(job: Job, count: int | None, family: str) -> Path:
     started = time.monotonic()
     with Progress(len(rows), "reconstructing", job.quiet) as progress:
         found = reconstruct(job.trained, truth, job.seed, job.schedule, on_progress=progress.update)
-    known = {"ids": data.ids} | _flat("truth", truth)
+    known = {"ids": data.ids} | flat("truth", truth)
     return _write(job, "reconstruction", found, known, {"family": family}, time.monotonic() - started)
 
 
@@ -90,13 +98,10 @@ def generate_samples(job: Job, count: int, family: str) -> Path:
 def generate_conditional(job: Job, each: int, num_energies: int, num_formulas: int) -> Path:
     """`each` candidates for every wish of `wishes`; writes `conditional.npz`."""
     asked, notes = wishes(job.trained, job.reference, num_energies, num_formulas, job.seed)
-    name = job.trained.model.config.scalars[0].name if job.trained.model.config.scalars else None
     parts, started = [], time.monotonic()
     with Progress(each * len(asked), "designing", job.quiet) as progress:
         for place, wish in enumerate(asked):
-            energy = {} if wish.energy_ev is None or name is None else {name: wish.energy_ev}
-            request = make_request(job.trained, wish.formula, energy, hold_counts=wish.hold_counts)
-            parts.append(generate(job.trained, request, each, job.seed + place, job.schedule))
+            parts.append(generate(job.trained, wish.request(job.trained), each, job.seed + place, job.schedule))
             progress.update(each * (place + 1))
     found = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
     repeated = [wish for wish in asked for _ in range(each)]
@@ -149,10 +154,6 @@ def wishes(
     return asked, notes
 
 
-def _flat(prefix: str, crystals: CrystalBatch) -> dict[str, np.ndarray]:
-    return {f"{prefix}/{name}": np.asarray(getattr(crystals, name)) for name in ("atomic_numbers", "positions", "cell")}
-
-
 def _write(
     job: Job, part: str, found: Candidates, arrays: dict[str, np.ndarray], notes: dict[str, Any], seconds: float
 ) -> Path:
@@ -177,8 +178,7 @@ def _write(
         **job.record,
         **notes,
     }
-    content = arrays | _flat("found", found.crystals) | {"predicted": np.asarray(found.predicted)}
     path = job.directory / f"{part}.npz"
-    text = np.array(json.dumps(record))
-    write_whole(path, lambda file: np.savez_compressed(file, allow_pickle=False, record=text, **content))
+    content = arrays | flat("found", found.crystals) | {"predicted": np.asarray(found.predicted)}
+    write_arrays(path, record, content)
     return path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import sys
 import zipfile
 from collections.abc import Sequence
@@ -18,12 +17,11 @@ from numpy.typing import NDArray
 from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.samples import to_crystals
 from vdw_jax.structures import slabs
+from vdw_jax.structures.arrays import crystals_in, read_arrays
 from vdw_jax.structures.cif import parse_cif
 from vdw_jax.structures.dataset import CrystalDataset
 from vdw_jax.structures.entries import StructureError
-from vdw_jax.types import SLAB, CrystalBatch, Periodicity
-
-_FIELDS = ("atomic_numbers", "positions", "cell")
+from vdw_jax.types import SLAB, Periodicity
 
 
 class SamplesError(ValueError):
@@ -48,9 +46,7 @@ def load_samples(path: Path) -> Samples:
         SamplesError: no such file, or not one of those.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        record = json.loads(str(arrays["record"]))
+        record, arrays = read_arrays(path)
         a, b, c = record["periodicity"]
         periodicity: Periodicity = (a, b, c)
         crystals = _crystals(arrays, "found", periodicity)
@@ -74,8 +70,7 @@ def load_samples(path: Path) -> Samples:
 
 
 def _crystals(arrays: dict[str, NDArray], prefix: str, periodicity: Periodicity) -> list[Crystal]:
-    numbers, positions, cell = (arrays[f"{prefix}/{name}"] for name in _FIELDS)
-    return to_crystals(CrystalBatch(numbers, positions, cell), periodicity)  # type: ignore[arg-type]
+    return to_crystals(crystals_in(arrays, prefix), periodicity)
 
 
 def read_structures(path: Path, periodicity: Periodicity) -> tuple[list[Crystal], list[dict[str, Any]]]:

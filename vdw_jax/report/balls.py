@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,6 @@ from matplotlib import patches
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from vdw_jax.report import page
 from vdw_jax.report.crystal import Crystal
 
 BOND_FACTOR = 1.2
@@ -23,11 +21,6 @@ EDGE = 0.05
 """Of a period: atoms that little outside the cell are not moved to its other side."""
 
 
-def element_styles(crystals: Sequence[Crystal]) -> dict[str, dict[str, Any]]:
-    """`symbol`, `colour` and covalent `radius` (Angstrom) by atomic number: those of the page of candidates."""
-    return page._elements(crystals)
-
-
 def draw_balls(axis: Axes, crystal: Crystal, view: str, styles: dict[str, dict[str, Any]]) -> None:
     """One crystal as balls and sticks, in Angstrom, with its cell.
 
@@ -35,7 +28,7 @@ def draw_balls(axis: Axes, crystal: Crystal, view: str, styles: dict[str, dict[s
         axis: what to draw on.
         crystal: finite.
         view: "top", along the normal, or "side", along a.
-        styles: symbol, colour and covalent radius (Angstrom) by atomic number.
+        styles: of its elements, from `page.element_styles`.
     """
     positions, numbers, elements = _supercell(crystal)
     heading = crystal.cell[0] / np.linalg.norm(crystal.cell[0])

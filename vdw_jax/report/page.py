@@ -102,7 +102,7 @@ def render_page(
         "columns": columns,
         "rows": [[_plain(row.get(column["key"])) for column in columns] for row in rows],
         "structures": [_structure(crystal) for crystal in crystals],
-        "elements": _elements(crystals),
+        "elements": element_styles(crystals),
         "bond_factor": BOND_FACTOR,
         "targets": _targets(rows, training or {}),
     }
@@ -216,7 +216,8 @@ def _structure(crystal: Crystal) -> dict[str, Any]:
     }
 
 
-def _elements(crystals: Sequence[Crystal]) -> dict[str, dict[str, Any]]:
+def element_styles(crystals: Sequence[Crystal]) -> dict[str, dict[str, Any]]:
+    """`symbol`, `colour` and covalent `radius` (Angstrom) by atomic number."""
     present = sorted({int(number) for crystal in crystals for number in crystal.atomic_numbers})
     elements = {}
     for number in present:
