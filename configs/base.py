@@ -109,6 +109,7 @@ def get_config() -> ml_collections.ConfigDict:
                 max_minutes=1e6,
                 start_from="",
             ),
+            generator="gan",  # of latents; or "diffusion"
             gan=dict(
                 generator_hidden=(512, 512, 1024, 1024, 512),
                 critic_hidden=(512, 512, 512),
@@ -121,6 +122,19 @@ def get_config() -> ml_collections.ConfigDict:
                 condition_dropout=0.5,
                 free_share=0.0,
                 critic_dropout=0.5,
+                ema_decay=0.999,
+            ),
+            latent_diffusion=dict(
+                width=512,
+                num_blocks=4,
+                num_calls=24,
+                num_steps=20_000,
+                steps_per_call=500,
+                batch_size=512,
+                learning_rate=1e-3,
+                warmup_steps=200,
+                condition_dropout=0.5,
+                free_share=0.0,
                 ema_decay=0.999,
             ),
             # Schedules and grids: SAMPLERS and GRIDS of vdw_jax/diffusion/samplers.py. annealed_langevin has num_levels

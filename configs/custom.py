@@ -13,5 +13,5 @@ def get_config():
     config.train.update(
         dict(batch_size=16, num_steps=800, warmup_steps=50, steps_per_call=25, steps_per_evaluation=200)
     )
-    config.gan.update(dict(num_steps=800))
+    config.latent_diffusion.num_steps = 4_000
     return config

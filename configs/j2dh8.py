@@ -59,8 +59,7 @@ def get_config():
             steps_per_evaluation=500,
         )
     )
-    config.gan.update(
-        dict(num_steps=12_000, free_share=0.3, critic_dropout=0.0, generator_hidden=(512, 512, 512, 512, 512))
-    )
+    config.generator = "diffusion"
+    config.latent_diffusion.free_share = 0.3
     config.sample.schedule = "few_step_langevin"
     return config

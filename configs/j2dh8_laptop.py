@@ -31,12 +31,5 @@ def get_config():
     config.train.update(
         dict(batch_size=32, num_steps=6_000, warmup_steps=200, learning_rate=2e-3, ema_decay=0.998)
     )
-    config.gan.update(
-        dict(
-            num_steps=4_000,
-            batch_size=128,
-            generator_hidden=(256, 256, 256, 256, 256),
-            critic_hidden=(256, 256, 256),
-        )
-    )
+    config.latent_diffusion.update(dict(width=256, num_steps=8_000, batch_size=128))
     return config

@@ -32,6 +32,8 @@ def get_config():
         dict(batch_size=32, num_steps=60, warmup_steps=10, steps_per_call=10, steps_per_evaluation=20,
              learning_rate=3e-3, evaluation_batches=2, ema_decay=0.9)
     )  # fmt: skip
-    config.gan.update(dict(num_steps=20, steps_per_call=10, batch_size=64))
+    config.latent_diffusion.update(
+        dict(width=64, num_blocks=2, num_calls=8, num_steps=20, steps_per_call=10, batch_size=64)
+    )
     config.sample.num_calls = 20
     return config

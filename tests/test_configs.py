@@ -10,10 +10,11 @@ from ml_collections import ConfigDict
 from configs import base, paper
 from vdw_jax.diffusion.samplers import GRIDS, SAMPLERS, annealed_langevin
 from vdw_jax.model.config import ModelConfig
+from vdw_jax.model.generators import create_generator
 from vdw_jax.structures.source import SOURCES
 from vdw_jax.training.loop import create_equiformer, create_optimizer
 from vdw_jax.training.losses import LossConfig
-from vdw_jax.training.steps import GanConfig
+from vdw_jax.training.priors import GanConfig, LatentDiffusionConfig
 
 NAMES = sorted(path.stem for path in Path(base.__file__).parent.glob("*.py") if path.stem != "__init__")
 
@@ -54,7 +55,9 @@ def test_builds(name):
         assert network.mmax <= network.lmax
         assert network.channels % network.num_heads == 0
     LossConfig(**config.loss.to_dict())
-    GanConfig(**{field.name: config.gan[field.name] for field in dataclasses.fields(GanConfig)})
+    for kind, part in ((GanConfig, config.gan), (LatentDiffusionConfig, config.latent_diffusion)):
+        kind(**{field.name: part[field.name] for field in dataclasses.fields(kind)})
+    create_generator(config, model.latent_dim)
     create_optimizer(config)
     assert config.data.source in SOURCES
     assert config.train.warmup_steps < config.train.num_steps
@@ -94,6 +97,7 @@ def test_training_of_the_paper():
 
 def test_gan_and_sampling_of_the_paper():
     config = paper.get_config()
+    assert config.generator == "gan"
     assert values(config.gan, "learning_rate critic_steps penalty") == [2e-4, 5, 10.0]
     assert len(config.gan.generator_hidden) == 5
     assert len(config.gan.critic_hidden) == 3

@@ -13,11 +13,10 @@ from vdw_jax.equivariant.config import EquiformerConfig
 from vdw_jax.equivariant.grid import SphereGrid
 from vdw_jax.model.cdvae import CDVAE
 from vdw_jax.model.config import ModelConfig, ScalarCondition
-from vdw_jax.model.cwgan import Generator
+from vdw_jax.model.generators import create_generator
 from vdw_jax.training.export import save_weights
 from vdw_jax.types import SLAB, Conditions, CrystalBatch, Periodicity
 
-HIDDEN = (16, 16)
 NETWORK = EquiformerConfig(
     num_layers=1,
     channels=8,
@@ -96,7 +95,7 @@ def tiny_facts(periodicity: Periodicity = SLAB) -> dict:
     from configs import j2dh8
 
     config = j2dh8.get_config()
-    config.gan.generator_hidden = HIDDEN
+    config.latent_diffusion.update(dict(width=8, num_blocks=1, num_calls=4))
     config.sample.num_calls = 3
     return {
         "config": config.to_dict(),
@@ -116,7 +115,7 @@ def write_export(directory: Path, periodicity: Periodicity = SLAB) -> Path:
 
     config = tiny_config(periodicity)
     size = len(config.scalars) * (config.num_basis + 1) + 101
-    generator = Generator(config.latent_dim, HIDDEN)
+    generator = create_generator(tiny_facts(periodicity)["config"], config.latent_dim)
     made = generator.init(jax.random.key(1), jnp.zeros((2, config.latent_dim)), jnp.zeros((2, size)))
     latent = {"mean": np.zeros(config.latent_dim), "std": np.ones(config.latent_dim)}
     weights = {"model": tiny_params(periodicity)["params"], "generator": made, "latent": latent}

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tests.tiny import HIDDEN, tiny_batch, tiny_config, tiny_facts, tiny_params
+from tests.tiny import tiny_batch, tiny_config, tiny_facts, tiny_params
 from vdw_jax.design import generate as design
 from vdw_jax.design.request import make_request
 from vdw_jax.design.trained import Trained
 from vdw_jax.model.cdvae import CDVAE
-from vdw_jax.model.cwgan import Generator
+from vdw_jax.model.generators import create_generator
 from vdw_jax.training.devices import data_mesh, replicate
 from vdw_jax.training.losses import Example, LossConfig
 from vdw_jax.training.steps import TrainState, train_steps
@@ -40,7 +40,7 @@ for _ in range(3):
     losses.append(float(metrics["loss"]))
 
 size = len(config.scalars) * (config.num_basis + 1) + 101
-generator = Generator(config.latent_dim, HIDDEN)
+generator = create_generator(tiny_facts()["config"], config.latent_dim)
 made = generator.init(jax.random.key(1), jnp.zeros((2, config.latent_dim)), jnp.zeros((2, size)))
 latent = {"mean": jnp.zeros(config.latent_dim), "std": jnp.ones(config.latent_dim)}
 trained = Trained(model, generator, {"model": params["params"], "generator": made, "latent": latent}, weights,

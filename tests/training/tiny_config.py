@@ -13,5 +13,5 @@ def get_config():
     config.train.update(
         dict(batch_size=16, num_steps=60, steps_per_call=5, steps_per_evaluation=10, warmup_steps=2, learning_rate=1e-2)
     )
-    config.gan.update(dict(num_steps=6, steps_per_call=2, generator_hidden=(16, 16), critic_hidden=(16,)))
+    config.latent_diffusion.update(dict(width=16, num_blocks=1, num_steps=6, steps_per_call=2))
     return config

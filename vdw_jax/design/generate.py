@@ -25,8 +25,8 @@ from vdw_jax.diffusion import noise
 from vdw_jax.diffusion.samplers import Schedule, sample
 from vdw_jax.graphs.neighbours import widened_image_range
 from vdw_jax.model.cdvae import CDVAE, DenoiserOutput, cell_from_targets
-from vdw_jax.model.cwgan import Generator
 from vdw_jax.model.fusion import condition_vector
+from vdw_jax.model.generators import LatentGenerator
 from vdw_jax.training.devices import data_mesh, on_each_device, split_over
 from vdw_jax.training.losses import LossConfig, species_rate
 from vdw_jax.types import NUM_ELEMENTS, SLAB, Conditions, CrystalBatch
@@ -160,13 +160,13 @@ def propose(
     key: jax.Array,
     *,
     model: CDVAE,
-    generator: Generator,
+    generator: LatentGenerator,
     atom_counts: tuple[int, ...],
     elements: tuple[int, ...],
     system: tuple[int, ...],
     pool: int,
 ) -> Proposal:
-    """Latents from the GAN, the best of `pool` for each candidate, and what they say of cell and content.
+    """Latents from the generator, the best of `pool` for each candidate, and what they say of cell and content.
 
     The best is the one whose latent alone, before it is fused with the conditions, comes closest to what is asked: the
     property head reads it directly, number of atoms and composition from a fusion with nothing. A stack

@@ -13,7 +13,7 @@ import jax
 from vdw_jax.diffusion.samplers import Schedule, make_schedule
 from vdw_jax.model.cdvae import CDVAE
 from vdw_jax.model.config import ModelConfig
-from vdw_jax.model.cwgan import Generator
+from vdw_jax.model.generators import LatentGenerator, create_generator
 from vdw_jax.training.export import load_weights
 from vdw_jax.training.losses import LossConfig
 
@@ -30,7 +30,7 @@ class Trained:
     """Model, generator and their weights, with what was recorded of the data."""
 
     model: CDVAE
-    generator: Generator
+    generator: LatentGenerator
     weights: dict[str, Any]  # "model", "generator", "latent", as exported
     noise: LossConfig  # the noise that the denoiser was trained on
     facts: dict[str, Any]  # model.json
@@ -89,7 +89,7 @@ def load_trained(directory: str | Path) -> Trained:
         on_cpu = jax.default_backend() == "cpu"
         model = CDVAE(ModelConfig.from_dict(facts["model"]).for_sampling(on_cpu))
         config = facts["config"]
-        generator = Generator(model.config.latent_dim, tuple(config["gan"]["generator_hidden"]))
+        generator = create_generator(config, model.config.latent_dim)
         noise = LossConfig(**config["loss"])
         missing = {"atom_counts", "elements", "formulas", "scalar_range"} - facts.keys()
     except (ValueError, KeyError, TypeError) as error:

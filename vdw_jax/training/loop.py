@@ -24,8 +24,6 @@ from vdw_jax.equivariant.grid import SphereGrid
 from vdw_jax.graphs.neighbours import image_range_for
 from vdw_jax.model.cdvae import CDVAE, lattice_targets
 from vdw_jax.model.config import ModelConfig, ScalarCondition
-from vdw_jax.model.cwgan import Critic, Generator
-from vdw_jax.model.fusion import condition_vector
 from vdw_jax.structures.dataset import CrystalDataset
 from vdw_jax.structures.errors import DataError
 from vdw_jax.structures.formula import formula_string
@@ -39,16 +37,8 @@ from vdw_jax.training.interrupt import GracefulExit
 from vdw_jax.training.losses import Example, LossConfig, draw_conditions
 from vdw_jax.training.metrics_log import FILE_NAME, MetricsLog
 from vdw_jax.training.progress import Progress
-from vdw_jax.training.steps import (
-    GanConfig,
-    GanState,
-    TrainState,
-    encode_all,
-    evaluate,
-    gan_steps,
-    make_example,
-    train_steps,
-)
+from vdw_jax.training.second_stage import second_stage
+from vdw_jax.training.steps import TrainState, evaluate, make_example, train_steps
 
 LATTICE_STD_FLOOR = (0.02, 0.02, 0.02, 1.0, 1.0, 1.0)
 """Angstrom and degrees: a lattice parameter that never varies is not blown up."""
@@ -186,12 +176,12 @@ def train(config: ConfigDict, workdir: str | Path, *, quiet: bool = False) -> di
         if state.step < config.train.num_steps:
             _say(_HOW_TO_GO_ON.format(stage=1, step=int(state.step), total=config.train.num_steps))
             return {}
-        gan, latents = _second_stage(config, workdir, model, state.ema, train_data, key, stop, quiet)
-        if gan.step < config.gan.num_steps:
-            _say(_HOW_TO_GO_ON.format(stage=2, step=int(gan.step), total=config.gan.num_steps))
+        step, total, prior = second_stage(config, workdir, model, state.ema, train_data, key, stop, quiet)
+        if step < total:
+            _say(_HOW_TO_GO_ON.format(stage=2, step=step, total=total))
             return {}
     if is_main():
-        export(workdir / "export", facts, state.ema, gan, latents)
+        export(workdir / "export", facts, state.ema, prior)
         shutil.copyfile(workdir / FILE_NAME, workdir / "export" / FILE_NAME)
     return metrics or _validate(state.ema, validation, key, model, weights, config)
 
@@ -261,61 +251,10 @@ def _validate(params, validation, key, model, weights, config) -> dict[str, floa
     return {name: float(value) for name, value in jax.device_get(metrics).items()}
 
 
-def _second_stage(config, workdir, model, params, data, key, stop, quiet):
-    own = [field.name for field in dataclasses.fields(GanConfig)]
-    gan_config = GanConfig(**{name: config.gan[name] for name in own})
-    mean, spread = encode_all(params, data, model=model, batch_size=config.train.batch_size, mesh=data_mesh())
-    # Spread of the aggregate posterior: dimensions that the KL term switched off get 1, not their tiny std.
-    centre, scale = mean.mean(0), jnp.sqrt(mean.var(0) + jnp.mean(spread**2, 0))
-    latents = ((mean - centre) / scale, spread / scale)
-    generator = Generator(model.config.latent_dim, tuple(config.gan.generator_hidden))
-    critic = Critic(tuple(config.gan.critic_hidden), gan_config.critic_dropout)
-    few = jax.tree.map(lambda x: x[:2], data)
-    condition = condition_vector(draw_conditions(few, key, 0.0), model.config)
-    optimizer = gan_config.optimizer()
-
-    @functools.partial(jax.jit, out_shardings=whole(data_mesh()))
-    def initial(key, condition):
-        keys = jax.random.split(key)
-        made = generator.init(keys[0], jnp.zeros((2, model.config.latent_dim)), condition)
-        judged = critic.init(keys[1], jnp.zeros((2, model.config.latent_dim)), condition)["params"]
-        return GanState(
-            jnp.zeros((), jnp.int32), made["params"], made["batch_stats"], judged, made["params"],
-            optimizer.init(made["params"]), optimizer.init(judged),
-        )  # fmt: skip
-
-    state = initial(jax.random.fold_in(key, 3), condition)
-    total = config.gan.num_steps
-    with Checkpoints(workdir / "stage2") as checkpoints:
-        restored = checkpoints.restore_latest(state)
-        state, step = restored if restored else (state, 0)
-        base = config.train.num_steps
-        with (
-            MetricsLog(workdir, resume_step=base + step, silent=not is_main()) as log,
-            Progress(total, "stage 2", quiet) as progress,
-        ):
-            while step < total and not in_any_process(stop.requested):
-                count = min(config.gan.steps_per_call, total - step)
-                state, latest = gan_steps(
-                    state, data, latents, jax.random.fold_in(key, 4), model=model, generator=generator, critic=critic,
-                    config=gan_config, num_steps=count,
-                )  # fmt: skip
-                step += count
-                latest = jax.device_get(latest)
-                log.write(base + step, {f"gan/{k}": v for k, v in latest.items()})
-                progress.update(step, **latest)
-            checkpoints.save(step, state)
-    return state, (centre, scale)
-
-
-def export(directory: Path, facts: dict[str, Any], params, gan: GanState, latents) -> None:
+def export(directory: Path, facts: dict[str, Any], params, prior: dict[str, Any]) -> None:
     """Writes weights without pickle, and what is needed to read them, for `sample.py`."""
     directory.mkdir(parents=True, exist_ok=True)
-    weights = {
-        "model": params["params"],
-        "generator": {"params": gan.ema, "batch_stats": gan.batch_stats},
-        "latent": {"mean": latents[0], "std": latents[1]},
-    }
+    weights = {"model": params["params"]} | prior
     save_weights(directory / "weights.npz", jax.device_get(weights), dtype="float16")
     facts = facts | {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
     write_json_atomic(directory / "model.json", json.loads(json.dumps(facts)))
