@@ -60,6 +60,6 @@ def get_config():
         )
     )
     config.generator = "diffusion"
-    config.latent_diffusion.free_share = 0.3
+    config.latent_diffusion.update(dict(num_steps=30_000, batch_size=1024, free_share=0.3))
     config.sample.schedule = "few_step_langevin"
     return config

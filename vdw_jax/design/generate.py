@@ -25,14 +25,16 @@ from vdw_jax.diffusion import noise
 from vdw_jax.diffusion.samplers import Schedule, sample
 from vdw_jax.graphs.neighbours import widened_image_range
 from vdw_jax.model.cdvae import CDVAE, DenoiserOutput, cell_from_targets
+from vdw_jax.model.cwgan import Generator
 from vdw_jax.model.fusion import condition_vector
 from vdw_jax.model.generators import LatentGenerator
+from vdw_jax.model.latent_diffusion import LatentDiffusion
 from vdw_jax.training.devices import data_mesh, on_each_device, split_over
 from vdw_jax.training.losses import LossConfig, species_rate
 from vdw_jax.types import NUM_ELEMENTS, SLAB, Conditions, CrystalBatch
 
-POOL = 100
-"""Latents drawn for each that is kept, where something is asked for (paper: 100 to 1)."""
+POOL = {Generator: 100, LatentDiffusion: 32}
+"""Latents drawn for each that is kept, where something is asked for (paper: 100 to 1 from the WGAN)."""
 
 FREE_POOL = 10
 """The same where nothing is asked for, of models with a stack head: the least in doubt is kept."""
@@ -87,7 +89,7 @@ def generate(
         return propose(
             trained.weights, *asked, ids, key, model=model, generator=trained.generator,
             atom_counts=trained.atom_counts, elements=trained.elements, system=request.system,
-            pool=POOL if screened else FREE_POOL if model.config.has_stack else 1,
+            pool=POOL[type(trained.generator)] if screened else FREE_POOL if model.config.has_stack else 1,
         )  # fmt: skip
 
     return _in_chunks(trained, propose_chunk, num_samples, key, schedule, chunk, on_progress)

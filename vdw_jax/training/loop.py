@@ -24,6 +24,7 @@ from vdw_jax.equivariant.grid import SphereGrid
 from vdw_jax.graphs.neighbours import image_range_for
 from vdw_jax.model.cdvae import CDVAE, lattice_targets
 from vdw_jax.model.config import ModelConfig, ScalarCondition
+from vdw_jax.model.generators import create_generator
 from vdw_jax.structures.dataset import CrystalDataset
 from vdw_jax.structures.errors import DataError
 from vdw_jax.structures.formula import formula_string
@@ -139,7 +140,7 @@ def train(config: ConfigDict, workdir: str | Path, *, quiet: bool = False) -> di
       The last validation metrics. Empty if it stopped before the end (SIGTERM, Ctrl-C, or `train.max_minutes`
       of the first stage are over); everything is saved then.
     Raises:
-      ConfigError: if the batch size is no multiple of the number of devices.
+      ConfigError: if the batch size is no multiple of the number of devices, or there is no such generator.
       DataError: if the data cannot be used.
     """
     config = config.copy_and_resolve_references()
@@ -149,6 +150,10 @@ def train(config: ConfigDict, workdir: str | Path, *, quiet: bool = False) -> di
     mesh, quiet = data_mesh(), quiet or not is_main()
     if config.train.batch_size % mesh.size:
         raise ConfigError(f"train.batch_size {config.train.batch_size} is no multiple of {mesh.size} devices")
+    try:
+        create_generator(config, config.model.cdvae.latent_dim)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     data, split = create_data(config)
     train_part = data.select(split["train"])
     model = create_model(config, train_part)
