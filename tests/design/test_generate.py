@@ -115,6 +115,21 @@ def test_screening_leaves_out_what_is_in_doubt(trained):
     assert doubt(100) < doubt(1)
 
 
+def test_among_latents_in_no_doubt_none_is_preferred(trained):
+    """Or what is easy to be sure of would be all that comes."""
+    request = make_request(trained)
+    latents = jax.random.normal(jax.random.key(0), (8, trained.model.config.latent_dim))
+
+    def mismatch(sharpness: float) -> np.ndarray:
+        head = jax.tree.map(lambda x: sharpness * x, trained.weights["model"]["stack_species"])
+        params = {"params": trained.weights["model"] | {"stack_species": head}}
+        asked = module._as_conditions(request)
+        return np.asarray(module._mismatch(trained.model, params, latents, asked, jnp.asarray(request.slots), ()))
+
+    assert (mismatch(1.0) > module.MOST_DOUBT).all()
+    np.testing.assert_array_equal(mismatch(1e4), 0.0)
+
+
 def test_a_range_spreads_the_aims(trained):
     """Each candidate has an aim of its own, drawn by its key; the latents follow it."""
 

@@ -37,7 +37,10 @@ POOL = {Generator: 100, LatentDiffusion: 32}
 """Latents drawn for each that is kept, where something is asked for (paper: 100 to 1 from the WGAN)."""
 
 FREE_POOL = 10
-"""The same where nothing is asked for, of models with a stack head: the least in doubt is kept."""
+"""The same where nothing is asked for, of models with a stack head: the first is kept that is in no doubt."""
+
+MOST_DOUBT = 0.05
+"""Atoms whose species are in doubt, of a latent as good as any: choosing below it would choose what is easy."""
 
 
 @struct.dataclass
@@ -255,7 +258,8 @@ def _mismatch(
         species = jax.nn.softmax(stack.species)
         composition = jnp.sum(species * is_atom[..., None], 1) / jnp.maximum(num_atoms, 1)
         shares = shares + num_atoms[:, 0] * jnp.abs(composition - conditions.composition).sum(-1)
-        error = error + jnp.sum((1 - species.max(-1)) * is_atom, -1)
+        doubt = jnp.sum((1 - species.max(-1)) * is_atom, -1)
+        error = error + jnp.where(doubt > MOST_DOUBT, doubt, 0.0)
     if system:
         own = composition[:, jnp.array(system) - 1]
         error = error + (1 - own.sum(-1)) + jnp.maximum(1 / config.max_atoms - own, 0).sum(-1)
