@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from configs import base
 from tests.tiny import tiny_config
@@ -20,7 +19,7 @@ from vdw_jax.types import Conditions, CrystalBatch
 NUM = 200
 
 
-def small(kind: str) -> ConfigDict:
+def small(kind: str) -> dict[str, Any]:
     """The paper's, with networks of a test's size."""
     config = base.get_config()
     config.generator = kind
@@ -28,7 +27,7 @@ def small(kind: str) -> ConfigDict:
     config.gan.update(dict(num_steps=600, steps_per_call=600, learning_rate=1e-3, ema_decay=0.99))
     part = dict(width=32, num_blocks=1, num_calls=12, num_steps=600, steps_per_call=600, batch_size=64, warmup_steps=10)
     config.latent_diffusion.update(part | {"learning_rate": 3e-3, "ema_decay": 0.99})
-    return config
+    return config.to_dict()
 
 
 @pytest.fixture

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from vdw_jax.model.cdvae import CDVAE
 from vdw_jax.model.cwgan import Critic
@@ -54,22 +53,22 @@ def encode_all(
 
 
 def second_stage(
-    config: ConfigDict, workdir: Path, model: CDVAE, params, data: Example, key: jax.Array, stop, quiet: bool
+    config: Mapping[str, Any], workdir: Path, model: CDVAE, params, data: Example, key: jax.Array, stop, quiet: bool
 ) -> tuple[int, int, dict[str, Any]]:
     """Trains the generator that the config names, or goes on from its last checkpoint.
 
     Returns:
       Steps done, steps in all, and what the export holds of it: "generator" and "latent".
     """
-    mean, spread = encode_all(params, data, model=model, batch_size=config.train.batch_size, mesh=data_mesh())
+    mean, spread = encode_all(params, data, model=model, batch_size=config["train"]["batch_size"], mesh=data_mesh())
     # Spread of the aggregate posterior: dimensions that the KL term switched off get 1, not their tiny std.
     centre, scale = mean.mean(0), jnp.sqrt(mean.var(0) + jnp.mean(spread**2, 0))
     latents = ((mean - centre) / scale, spread / scale)
     few = jax.tree.map(lambda x: x[:2], data)
     condition = condition_vector(draw_conditions(few, key, 0.0), model.config)
-    start = _diffusion if config.generator == DIFFUSION else _gan
+    start = _diffusion if config["generator"] == DIFFUSION else _gan
     state, part, train, exported = start(config, model, condition, jax.random.fold_in(key, 3))
-    total, base = part.num_steps, config.train.num_steps
+    total, base = part["num_steps"], config["train"]["num_steps"]
     with Checkpoints(workdir / "stage2") as checkpoints:
         restored = checkpoints.restore_latest(state)
         state, step = restored if restored else (state, 0)
@@ -78,24 +77,24 @@ def second_stage(
             Progress(total, "stage 2", quiet) as progress,
         ):
             while step < total and not in_any_process(stop.requested):
-                count = min(part.steps_per_call, total - step)
+                count = min(part["steps_per_call"], total - step)
                 state, latest = train(state, data, latents, jax.random.fold_in(key, 4), num_steps=count)
                 step += count
                 latest = jax.device_get(latest)
-                log.write(base + step, {f"{config.generator}/{k}": v for k, v in latest.items()})
+                log.write(base + step, {f"{config['generator']}/{k}": v for k, v in latest.items()})
                 progress.update(step, **latest)
             checkpoints.save(step, state)
     return step, total, {"generator": exported(state), "latent": {"mean": centre, "std": scale}}
 
 
-Start = tuple[Any, ConfigDict, Callable[..., Any], Callable[[Any], dict[str, Any]]]
+Start = tuple[Any, Mapping[str, Any], Callable[..., Any], Callable[[Any], dict[str, Any]]]
 """State, its part of the config, steps, and the generator's variables."""
 
 
-def _gan(config: ConfigDict, model: CDVAE, condition: jax.Array, key: jax.Array) -> Start:
-    own = GanConfig(**{field.name: config.gan[field.name] for field in dataclasses.fields(GanConfig)})
+def _gan(config: Mapping[str, Any], model: CDVAE, condition: jax.Array, key: jax.Array) -> Start:
+    own = GanConfig(**{field.name: config["gan"][field.name] for field in dataclasses.fields(GanConfig)})
     generator = create_generator(config, model.config.latent_dim)
-    critic = Critic(tuple(config.gan.critic_hidden), own.critic_dropout)
+    critic = Critic(tuple(config["gan"]["critic_hidden"]), own.critic_dropout)
     optimizer = own.optimizer()
 
     @functools.partial(jax.jit, out_shardings=whole(data_mesh()))
@@ -109,11 +108,11 @@ def _gan(config: ConfigDict, model: CDVAE, condition: jax.Array, key: jax.Array)
         )  # fmt: skip
 
     steps = functools.partial(gan_steps, model=model.config, generator=generator, critic=critic, config=own)
-    return initial(key, condition), config.gan, steps, lambda s: {"params": s.ema, "batch_stats": s.batch_stats}
+    return initial(key, condition), config["gan"], steps, lambda s: {"params": s.ema, "batch_stats": s.batch_stats}
 
 
-def _diffusion(config: ConfigDict, model: CDVAE, condition: jax.Array, key: jax.Array) -> Start:
-    part = config.latent_diffusion
+def _diffusion(config: Mapping[str, Any], model: CDVAE, condition: jax.Array, key: jax.Array) -> Start:
+    part = config["latent_diffusion"]
     own = LatentDiffusionConfig(**{field.name: part[field.name] for field in dataclasses.fields(LatentDiffusionConfig)})
     generator = create_generator(config, model.config.latent_dim)
     optimizer = own.optimizer()
