@@ -1,6 +1,5 @@
 """Configs: all of them build, share their keys, and the paper's keeps its numbers."""
 
-import dataclasses
 import importlib
 from pathlib import Path
 
@@ -56,7 +55,7 @@ def test_builds(name):
         assert network.channels % network.num_heads == 0
     LossConfig(**config.loss.to_dict())
     for kind, part in ((GanConfig, config.gan), (LatentDiffusionConfig, config.latent_diffusion)):
-        kind(**{field.name: part[field.name] for field in dataclasses.fields(kind)})
+        kind.from_part(part)
     create_generator(config, model.latent_dim)
     create_optimizer(config)
     assert config.data.source in SOURCES

@@ -79,15 +79,18 @@ def no_conditions(size: int, num_scalars: int = 1) -> Conditions:
     return Conditions(scalars, scalars > 0, composition, jnp.zeros(size, bool))
 
 
+def shaken(weights, size: float):
+    """Weights that are not those a network starts with, no leaf all zero."""
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda leaf: np.asarray(leaf) + size * rng.normal(size=leaf.shape).astype(np.float32), weights)
+
+
 @functools.cache
 def tiny_params(periodicity: Periodicity = SLAB):
     """Random weights, those that start at 0 as well."""
     model, batch = CDVAE(tiny_config(periodicity)), tiny_batch()
     start = jax.jit(lambda key: model.init(key, batch, no_conditions(2), jnp.ones(2)))(jax.random.key(0))
-    leaves, tree = jax.tree.flatten(start)
-    rng = np.random.default_rng(0)
-    noisy = [np.asarray(leaf) + 0.3 * rng.normal(size=leaf.shape).astype(np.float32) for leaf in leaves]
-    return jax.tree.unflatten(tree, noisy)
+    return shaken(start, 0.3)
 
 
 def tiny_facts(periodicity: Periodicity = SLAB) -> dict:

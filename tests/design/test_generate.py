@@ -76,9 +76,9 @@ def test_nothing_asked_gives_sizes_and_elements_of_the_data(trained):
     assert not crystals.positions[crystals.atomic_numbers == 0].any()
 
 
-def sure_of_species(trained) -> dict:
+def sure_of_species(trained, sharpness: float = 1e3) -> dict:
     """Weights with which no species is in doubt: then the property alone decides."""
-    head = jax.tree.map(lambda x: 1e3 * x, trained.weights["model"]["stack_species"])
+    head = jax.tree.map(lambda x: sharpness * x, trained.weights["model"]["stack_species"])
     return trained.weights | {"model": trained.weights["model"] | {"stack_species": head}}
 
 
@@ -125,8 +125,7 @@ def test_among_latents_in_no_doubt_none_is_preferred(trained):
     latents = jax.random.normal(jax.random.key(0), (8, trained.model.config.latent_dim))
 
     def mismatch(sharpness: float) -> np.ndarray:
-        head = jax.tree.map(lambda x: sharpness * x, trained.weights["model"]["stack_species"])
-        params = {"params": trained.weights["model"] | {"stack_species": head}}
+        params = {"params": sure_of_species(trained, sharpness)["model"]}
         asked = module._as_conditions(request)
         return np.asarray(module._mismatch(trained.model, params, latents, asked, jnp.asarray(request.slots), ()))
 

@@ -3,8 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from tests.tiny import shaken
 from vdw_jax.model.latent_diffusion import SIGMA_MAX, LatentDenoiser, LatentDiffusion, latent_diffusion_loss
 
 NOISE, CONDITION = jax.random.normal(jax.random.key(0), (6, 4)), jax.random.normal(jax.random.key(1), (6, 3))
@@ -14,11 +16,7 @@ NOISE, CONDITION = jax.random.normal(jax.random.key(0), (6, 4)), jax.random.norm
 def made():
     """A small one, with weights that are not those it starts with."""
     network = LatentDiffusion(width=16, num_blocks=2, num_calls=10)
-    variables = network.init(jax.random.key(2), NOISE, CONDITION)
-    leaves, tree = jax.tree.flatten(variables)
-    rng = np.random.default_rng(0)
-    noisy = [leaf + 0.1 * rng.normal(size=leaf.shape).astype(np.float32) for leaf in leaves]
-    return network, jax.tree.unflatten(tree, noisy)
+    return network, shaken(network.init(jax.random.key(2), NOISE, CONDITION), 0.1)
 
 
 def test_untrained_it_knows_latents_of_spread_one():
@@ -57,11 +55,8 @@ def test_it_reads_condition_and_noise_level(made):
     assert np.abs(first - second).max() > 1e-2
 
 
-def test_it_learns_two_points(made):
+def test_it_learns_two_points():
     """Latents at (1, -1) or (-1, 1), as the condition says: after training, samples lie there."""
-    import optax
-
-    del made
     network = LatentDiffusion(width=32, num_blocks=1, num_calls=16)
     points = jnp.array([[1.0, -1.0], [-1.0, 1.0]])
     condition = jnp.eye(2)

@@ -45,8 +45,8 @@ made = generator.init(jax.random.key(1), jnp.zeros((2, config.latent_dim)), jnp.
 latent = {"mean": jnp.zeros(config.latent_dim), "std": jnp.ones(config.latent_dim)}
 trained = Trained(model, generator, {"model": params["params"], "generator": made, "latent": latent}, weights,
                   tiny_facts())  # fmt: skip
-found = design.generate(trained, make_request(trained, "GaInSSe2"), 8, 0, chunk=1 if mesh.size == 8 else 8)
-design.generate(trained, make_request(trained, "Ga2S2", {"energy_ev": 0.2}), 8, 5, chunk=1 if mesh.size == 8 else 8)
+found = design.generate(trained, make_request(trained, "GaInSSe2"), 8, 0, chunk=1)
+design.generate(trained, make_request(trained, "Ga2S2", {"energy_ev": 0.2}), 8, 5, chunk=1)
 
 leaves = {f"params/{i}": leaf for i, leaf in enumerate(jax.tree.leaves(states[0].params))}
 starts = {f"start/{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(params))}

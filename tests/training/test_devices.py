@@ -43,9 +43,8 @@ def test_samples(runs):
     assert runs[1]["species"].shape == (8, 10)
     assert all(Counter(row.tolist()) == {31: 2, 49: 2, 16: 2, 34: 4} for row in runs[1]["species"])
     np.testing.assert_array_equal(runs[8]["species"], runs[1]["species"])
-    # Rounding alone: noise of 10 Angstrom in float32, added up in another order by programs of another batch size.
-    for name, tolerance in (("positions", 1e-4), ("cell", 1e-5), ("predicted", 1e-5)):
-        np.testing.assert_allclose(runs[8][name], runs[1][name], atol=tolerance, err_msg=name)
+    for name in ("positions", "cell", "predicted"):
+        np.testing.assert_allclose(runs[8][name], runs[1][name], atol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("count", [1, 8])

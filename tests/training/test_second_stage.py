@@ -48,9 +48,14 @@ def test_it_makes_the_latents_of_what_is_asked_for(kind, told_apart, tmp_path):
     data, is_second = told_apart
     model, config = CDVAE(tiny_config()), small(kind)
     stop: Any = type("Stop", (), {"requested": False})()
-    step, total, exported = second_stage.second_stage(
-        config, tmp_path, model, None, data, jax.random.key(0), stop, quiet=True
-    )
+    generator = create_generator(config, model.config.latent_dim)
+
+    def trained():
+        return second_stage.second_stage(
+            config, tmp_path, model, generator, None, data, jax.random.key(0), stop, quiet=True
+        )
+
+    step, total, exported = trained()
     assert step == total == 600
     numbers = data.crystals.atomic_numbers
     wish = Conditions(
@@ -59,13 +64,12 @@ def test_it_makes_the_latents_of_what_is_asked_for(kind, told_apart, tmp_path):
         composition=jax.nn.one_hot(numbers - 1, 100).mean(1),
         composition_mask=jnp.ones(NUM, bool),
     )
-    generator = create_generator(config, model.config.latent_dim)
     draws = jax.random.normal(jax.random.key(1), (NUM, model.config.latent_dim))
     made: Any = generator.apply(exported["generator"], draws, condition_vector(wish, model.config))
     made = made * exported["latent"]["std"] + exported["latent"]["mean"]
     sign = np.where(is_second, 1.0, -1.0)[:, None]
     assert np.mean(np.sign(made) == sign) > 0.97
-    again = second_stage.second_stage(config, tmp_path, model, None, data, jax.random.key(0), stop, quiet=True)
+    again = trained()
     assert again[0] == total  # from the checkpoint, no step more
     jax.tree.map(np.testing.assert_array_equal, again[2], exported)
 

@@ -151,7 +151,7 @@ def train(config: ConfigDict, workdir: str | Path, *, quiet: bool = False) -> di
     if config.train.batch_size % mesh.size:
         raise ConfigError(f"train.batch_size {config.train.batch_size} is no multiple of {mesh.size} devices")
     try:
-        create_generator(config, config.model.cdvae.latent_dim)
+        generator = create_generator(config, config.model.cdvae.latent_dim)
     except ValueError as error:
         raise ConfigError(str(error)) from None
     data, split = create_data(config)
@@ -181,7 +181,9 @@ def train(config: ConfigDict, workdir: str | Path, *, quiet: bool = False) -> di
         if state.step < config.train.num_steps:
             _say(_HOW_TO_GO_ON.format(stage=1, step=int(state.step), total=config.train.num_steps))
             return {}
-        step, total, prior = second_stage(config.to_dict(), workdir, model, state.ema, train_data, key, stop, quiet)
+        step, total, prior = second_stage(
+            config.to_dict(), workdir, model, generator, state.ema, train_data, key, stop, quiet
+        )
         if step < total:
             _say(_HOW_TO_GO_ON.format(stage=2, step=step, total=total))
             return {}

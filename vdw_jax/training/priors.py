@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -17,23 +18,38 @@ from vdw_jax.model.fusion import condition_vector
 from vdw_jax.model.latent_diffusion import LatentDiffusion, latent_diffusion_loss
 from vdw_jax.training.ema import ema_update
 from vdw_jax.training.losses import Example, draw_conditions
-from vdw_jax.training.steps import TrainState
+from vdw_jax.training.steps import TrainState, descend
 
 Latents = tuple[jax.Array, jax.Array]
 """Mean and spread of every crystal's, standardised; each [M, latent_dim]."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PriorConfig:
+    """What both have: the batches they are shown, and the average that is kept."""
+
+    batch_size: int = 512
+    condition_dropout: float = 0.5
+    free_share: float = 0.0
+    ema_decay: float = 0.999
+
+    @classmethod
+    def from_part(cls, part: Mapping[str, Any]) -> Self:
+        """From the part of a config that has it, among other fields."""
+        return cls(**{field.name: part[field.name] for field in dataclasses.fields(cls)})
+
+
 def draw_latents(
-    data: Example, latents: Latents, key: jax.Array, batch_size: int, dropout: float, free_share: float,
-    config: ModelConfig,
-) -> tuple[jax.Array, jax.Array]:  # fmt: skip
+    data: Example, latents: Latents, key: jax.Array, config: PriorConfig, model: ModelConfig
+) -> tuple[jax.Array, jax.Array]:
     """Latents drawn with replacement, and as many of their conditions as are left; [B, latent_dim] and [B, D]."""
     row_key, condition_key, z_key = jax.random.split(key, 3)
     mean, spread = latents
-    rows = jax.random.randint(row_key, (batch_size,), 0, mean.shape[0])
-    real = mean[rows] + spread[rows] * jax.random.normal(z_key, (batch_size, mean.shape[1]))
-    conditions = draw_conditions(jax.tree.map(lambda x: x[rows], data), condition_key, dropout, free_share)
-    return real, condition_vector(conditions, config)
+    rows = jax.random.randint(row_key, (config.batch_size,), 0, mean.shape[0])
+    real = mean[rows] + spread[rows] * jax.random.normal(z_key, (config.batch_size, mean.shape[1]))
+    batch = jax.tree.map(lambda x: x[rows], data)
+    conditions = draw_conditions(batch, condition_key, config.condition_dropout, config.free_share)
+    return real, condition_vector(conditions, model)
 
 
 @struct.dataclass
@@ -49,18 +65,14 @@ class GanState:
     critic_opt: Any
 
 
-@dataclasses.dataclass(frozen=True)
-class GanConfig:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GanConfig(PriorConfig):
     """Of the WGAN; defaults are the paper's."""
 
     critic_steps: int = 5
     penalty: float = 10.0
-    batch_size: int = 512
     learning_rate: float = 2e-4
-    condition_dropout: float = 0.5
-    free_share: float = 0.0
     critic_dropout: float = 0.5
-    ema_decay: float = 0.999
 
     def optimizer(self) -> optax.GradientTransformation:
         """Adam with the paper's betas."""
@@ -85,9 +97,7 @@ def gan_steps(
 
     def draw(key):
         real_key, noise_key = jax.random.split(key)
-        real, condition = draw_latents(
-            data, latents, real_key, config.batch_size, config.condition_dropout, config.free_share, model
-        )
+        real, condition = draw_latents(data, latents, real_key, config, model)
         return real, condition, jax.random.normal(noise_key, real.shape)
 
     def generate(params, stats, noise, condition):
@@ -138,22 +148,19 @@ def gan_steps(
     return state, jax.tree.map(jnp.mean, metrics)
 
 
-@dataclasses.dataclass(frozen=True)
-class LatentDiffusionConfig:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LatentDiffusionConfig(PriorConfig):
     """Of diffusion."""
 
     num_steps: int
-    batch_size: int = 512
     learning_rate: float = 1e-3
     warmup_steps: int = 200
-    condition_dropout: float = 0.5
-    free_share: float = 0.0
-    ema_decay: float = 0.999
 
-    def optimizer(self) -> optax.GradientTransformation:
+    def optimizer(self) -> optax.GradientTransformationExtraArgs:
         """Adam, down a cosine."""
         warmup = min(self.warmup_steps, self.num_steps // 2)
-        return optax.adam(optax.warmup_cosine_decay_schedule(0.0, self.learning_rate, warmup, self.num_steps))
+        schedule = optax.warmup_cosine_decay_schedule(0.0, self.learning_rate, warmup, self.num_steps)
+        return optax.with_extra_args_support(optax.adam(schedule))
 
 
 @functools.partial(jax.jit, static_argnames=("model", "generator", "config", "num_steps"))
@@ -173,9 +180,7 @@ def latent_diffusion_steps(
 
     def step(state: TrainState, _):
         draw_key, loss_key = jax.random.split(jax.random.fold_in(key, state.step))
-        real, condition = draw_latents(
-            data, latents, draw_key, config.batch_size, config.condition_dropout, config.free_share, model
-        )
+        real, condition = draw_latents(data, latents, draw_key, config, model)
 
         def loss(params):
             def denoise(latent, sigma) -> Any:
@@ -184,10 +189,7 @@ def latent_diffusion_steps(
             return latent_diffusion_loss(denoise, real, loss_key)
 
         value, gradient = jax.value_and_grad(loss)(state.params)
-        updates, opt_state = optimizer.update(gradient, state.opt_state)
-        params = optax.apply_updates(state.params, updates)
-        ema = ema_update(state.ema, params, config.ema_decay, state.step)
-        return TrainState(state.step + 1, params, ema, opt_state), {"loss": value}
+        return descend(state, gradient, value, optimizer, config.ema_decay), {"loss": value}
 
     state, metrics = jax.lax.scan(step, state, length=num_steps)
     return state, jax.tree.map(jnp.mean, metrics)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,9 +12,10 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from vdw_jax.model.cdvae import CDVAE
-from vdw_jax.model.cwgan import Critic
+from vdw_jax.model.cwgan import Critic, Generator
 from vdw_jax.model.fusion import condition_vector
-from vdw_jax.model.generators import DIFFUSION, create_generator
+from vdw_jax.model.generators import LatentGenerator
+from vdw_jax.model.latent_diffusion import LatentDiffusion
 from vdw_jax.training.checkpoint import Checkpoints
 from vdw_jax.training.devices import data_mesh, in_any_process, is_main, on_each_device, shard_batch, whole
 from vdw_jax.training.losses import Example, draw_conditions
@@ -53,9 +53,17 @@ def encode_all(
 
 
 def second_stage(
-    config: Mapping[str, Any], workdir: Path, model: CDVAE, params, data: Example, key: jax.Array, stop, quiet: bool
+    config: Mapping[str, Any],
+    workdir: Path,
+    model: CDVAE,
+    generator: LatentGenerator,
+    params,
+    data: Example,
+    key: jax.Array,
+    stop,
+    quiet: bool,
 ) -> tuple[int, int, dict[str, Any]]:
-    """Trains the generator that the config names, or goes on from its last checkpoint.
+    """Trains the config's generator, or goes on from its last checkpoint.
 
     Returns:
       Steps done, steps in all, and what the export holds of it: "generator" and "latent".
@@ -66,8 +74,13 @@ def second_stage(
     latents = ((mean - centre) / scale, spread / scale)
     few = jax.tree.map(lambda x: x[:2], data)
     condition = condition_vector(draw_conditions(few, key, 0.0), model.config)
-    start = _diffusion if config["generator"] == DIFFUSION else _gan
-    state, part, train, exported = start(config, model, condition, jax.random.fold_in(key, 3))
+    start_key = jax.random.fold_in(key, 3)
+    if isinstance(generator, LatentDiffusion):
+        part = config["latent_diffusion"]
+        state, train, exported = _diffusion(part, model, generator, condition, start_key)
+    else:
+        part = config["gan"]
+        state, train, exported = _gan(part, model, generator, condition, start_key)
     total, base = part["num_steps"], config["train"]["num_steps"]
     with Checkpoints(workdir / "stage2") as checkpoints:
         restored = checkpoints.restore_latest(state)
@@ -87,15 +100,16 @@ def second_stage(
     return step, total, {"generator": exported(state), "latent": {"mean": centre, "std": scale}}
 
 
-Start = tuple[Any, Mapping[str, Any], Callable[..., Any], Callable[[Any], dict[str, Any]]]
-"""State, its part of the config, steps, and the generator's variables."""
+Start = tuple[Any, Callable[..., Any], Callable[[Any], dict[str, Any]]]
+"""State, steps, and the generator's variables."""
 
 
-def _gan(config: Mapping[str, Any], model: CDVAE, condition: jax.Array, key: jax.Array) -> Start:
-    own = GanConfig(**{field.name: config["gan"][field.name] for field in dataclasses.fields(GanConfig)})
-    generator = create_generator(config, model.config.latent_dim)
-    critic = Critic(tuple(config["gan"]["critic_hidden"]), own.critic_dropout)
-    optimizer = own.optimizer()
+def _gan(
+    part: Mapping[str, Any], model: CDVAE, generator: Generator, condition: jax.Array, key: jax.Array
+) -> Start:
+    config = GanConfig.from_part(part)
+    critic = Critic(tuple(part["critic_hidden"]), config.critic_dropout)
+    optimizer = config.optimizer()
 
     @functools.partial(jax.jit, out_shardings=whole(data_mesh()))
     def initial(key, condition):
@@ -107,20 +121,20 @@ def _gan(config: Mapping[str, Any], model: CDVAE, condition: jax.Array, key: jax
             optimizer.init(made["params"]), optimizer.init(judged),
         )  # fmt: skip
 
-    steps = functools.partial(gan_steps, model=model.config, generator=generator, critic=critic, config=own)
-    return initial(key, condition), config["gan"], steps, lambda s: {"params": s.ema, "batch_stats": s.batch_stats}
+    steps = functools.partial(gan_steps, model=model.config, generator=generator, critic=critic, config=config)
+    return initial(key, condition), steps, lambda s: {"params": s.ema, "batch_stats": s.batch_stats}
 
 
-def _diffusion(config: Mapping[str, Any], model: CDVAE, condition: jax.Array, key: jax.Array) -> Start:
-    part = config["latent_diffusion"]
-    own = LatentDiffusionConfig(**{field.name: part[field.name] for field in dataclasses.fields(LatentDiffusionConfig)})
-    generator = create_generator(config, model.config.latent_dim)
-    optimizer = own.optimizer()
+def _diffusion(
+    part: Mapping[str, Any], model: CDVAE, generator: LatentDiffusion, condition: jax.Array, key: jax.Array
+) -> Start:
+    config = LatentDiffusionConfig.from_part(part)
+    optimizer = config.optimizer()
 
     @functools.partial(jax.jit, out_shardings=whole(data_mesh()))
     def initial(key, condition):
         made: Any = generator.init(key, jnp.zeros((2, model.config.latent_dim)), condition)
         return TrainState(jnp.zeros((), jnp.int32), made["params"], made["params"], optimizer.init(made["params"]))
 
-    steps = functools.partial(latent_diffusion_steps, model=model.config, generator=generator, config=own)
-    return initial(key, condition), part, steps, lambda state: {"params": state.ema}
+    steps = functools.partial(latent_diffusion_steps, model=model.config, generator=generator, config=config)
+    return initial(key, condition), steps, lambda state: {"params": state.ema}

@@ -21,7 +21,7 @@ from vdw_jax.types import CrystalBatch
 
 @struct.dataclass
 class TrainState:
-    """State of the first stage."""
+    """Of what one optimiser trains: the first stage, and diffusion of latents in the second."""
 
     step: jax.Array  # [] int32
     params: Any
@@ -41,6 +41,15 @@ def make_example(numbers: np.ndarray, positions: np.ndarray, cell: np.ndarray, s
         jnp.asarray(numbers, jnp.int32), jnp.asarray(positions, jnp.float32), jnp.asarray(cell, jnp.float32)
     )
     return Example(crystals, jnp.asarray(scalars, jnp.float32))
+
+
+def descend(
+    state: TrainState, gradient: Any, loss: jax.Array, optimizer: optax.GradientTransformationExtraArgs, decay: float
+) -> TrainState:
+    """The state after one step of the optimiser."""
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params, value=loss)
+    params = optax.apply_updates(state.params, updates)
+    return TrainState(state.step + 1, params, ema_update(state.ema, params, decay, state.step), opt_state)
 
 
 @functools.partial(
@@ -70,11 +79,8 @@ def train_steps(
         gradient, metrics = jax.grad(
             lambda params: cdvae_loss(model, weights, params, batch, loss_key, True, mesh), has_aux=True
         )(state.params)
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params, value=metrics["loss"])
-        params = optax.apply_updates(state.params, updates)
-        ema = ema_update(state.ema, params, decay, state.step)
         metrics["gradient_norm"] = optax.global_norm(gradient)
-        return TrainState(state.step + 1, params, ema, opt_state), metrics
+        return descend(state, gradient, metrics["loss"], optimizer, decay), metrics
 
     state, metrics = jax.lax.scan(step, state, length=num_steps)
     return state, jax.tree.map(jnp.mean, metrics)
