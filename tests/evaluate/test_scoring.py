@@ -13,7 +13,14 @@ import pytest
 
 from tests.evaluate.conftest import changed, layers_swapped, moved
 from vdw_jax.evaluate.samples import Samples, from_dataset, nothing
-from vdw_jax.evaluate.scoring import EnergyModel, Settings, score_conditional, score_generation, score_reconstruction
+from vdw_jax.evaluate.scoring import (
+    EnergyModel,
+    Settings,
+    of_reference,
+    score_conditional,
+    score_generation,
+    score_reconstruction,
+)
 from vdw_jax.metrics.stacking import same_registry
 from vdw_jax.structures.load import load_structures
 from vdw_jax.structures.source import load_relaxed
@@ -93,11 +100,26 @@ def test_the_reference_itself_is_perfect(reference, crystals, settings, monkeypa
     ones = ("cov_recall", "cov_precision", "novelty", "uniqueness", "valid", "bilayer_rate")
     assert {name: values[name] for name in ones} == dict.fromkeys(ones, 1.0)
     assert values["wdist_density"] == values["wdist_num_elems"] == 0.0
+    assert values["wdist_density_all"] == values["wdist_num_elems_all"] == 0.0
+    assert values["comp_valid_reference"] == values["comp_valid"]
     (stored,) = settings.cache.iterdir()
     monkeypatch.setattr("vdw_jax.metrics.fingerprints.structure_fingerprint", lambda *_: np.zeros(61))
     again = score_generation(Samples(test, {}), reference, "all", settings)
     assert again.measures["cov_precision"][0] == 0.0  # samples are made again, the reference comes from the cache
     assert list(settings.cache.iterdir()) == [stored]
+
+
+def test_what_a_draw_from_the_reference_scores(settings):
+    """As many of 4 elements as of 5: |share - 1/2|, its median over draws of 1,000 is 0.674 / sqrt(4,000)."""
+    data, _ = load_relaxed("j2dh8")
+    elements = np.array([len(set(row[row > 0])) for row in data.atomic_numbers])
+    rows = np.concatenate([np.flatnonzero(elements == kind)[:200] for kind in (4, 5)])
+    found = of_reference(data.select(rows), settings)
+    middle, low, high = found["wdist_num_elems_reference"]
+    assert middle == pytest.approx(0.674 / 4000**0.5, rel=0.1)
+    assert high == pytest.approx(2.24 / 4000**0.5, rel=0.1)
+    assert low < 0.002
+    assert found["comp_valid_reference"][0] == 1.0
 
 
 def test_asked_and_got(crystals, settings):

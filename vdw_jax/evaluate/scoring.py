@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,13 @@ from vdw_jax.evaluate.samples import Samples, from_dataset
 from vdw_jax.metrics import fingerprints
 from vdw_jax.metrics.coverage import coverage
 from vdw_jax.metrics.distributions import density_g_cm3, num_elements, wasserstein_distance
-from vdw_jax.metrics.intervals import distance_interval, mean_interval
+from vdw_jax.metrics.intervals import LEVEL, RESAMPLES, distance_interval, mean_interval
 from vdw_jax.metrics.layers import same_sequence
 from vdw_jax.metrics.matching import match_pairs
 from vdw_jax.metrics.novelty import compare
 from vdw_jax.metrics.parallel import parallel_map
 from vdw_jax.metrics.stacking import same_registry
+from vdw_jax.metrics.validity import composition_is_valid
 from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.describe import describe
 from vdw_jax.report.samples import as_dataset
@@ -148,19 +149,52 @@ def score_generation(samples: Samples, reference: Reference, family: str, settin
         measures["gap_angstrom"] = _mean([row for row in rows if row["bilayer"]], "gap_angstrom", settings)
     valid = [row for row in rows if row["valid"]]
     chosen = np.random.default_rng(settings.seed).permutation(len(valid))[:DISTRIBUTION_SAMPLES]
-    known = from_dataset(truth)
-    real = {
-        "density_g_cm3": [density_g_cm3(crystal.atomic_numbers, crystal.cell) for crystal in known],
-        "elements": [float(num_elements(crystal.atomic_numbers)) for crystal in known],
-    }
-    for name, column in (("wdist_density", "density_g_cm3"), ("wdist_num_elems", "elements")):
-        measures[name] = _distance([valid[place][column] for place in chosen], real[column], settings)
+    measures |= distances([valid[place] for place in chosen], truth, settings)
+    measures |= {f"{name}_all": value for name, value in distances(valid, truth, settings).items()}
+    measures |= of_reference(truth, settings)
     notes = {
         "samples": len(rows), "samples_of_other_size": len(samples.crystals) - len(crystals),
         "distribution_samples": len(chosen), "reference_structures": len(truth), "family": family,
         "different_formulas": len({row["formula"] for row in rows}),
     }  # fmt: skip
     return Scored(rows, measures, notes)
+
+
+_DISTRIBUTIONS = {"wdist_density": "density_g_cm3", "wdist_num_elems": "elements"}
+
+
+def distances(rows: Sequence[Mapping[str, Any]], truth: CrystalDataset, settings: Settings) -> dict[str, Measure]:
+    """Distances of density and number of elements between rows of the table and the reference."""
+    real = _distributed(truth)
+    return {name: _distance([row[key] for row in rows], real[key], settings) for name, key in _DISTRIBUTIONS.items()}
+
+
+def of_reference(truth: CrystalDataset, settings: Settings) -> dict[str, Measure]:
+    """What the reference itself scores: its valid compositions, and the distances of samples drawn from it.
+
+    The distances are medians over draws of `DISTRIBUTION_SAMPLES`, with the range that holds 95 % of the draws: no
+    generator can be expected below.
+    """
+    verdicts = [composition_is_valid(crystal.atomic_numbers) for crystal in from_dataset(truth)]
+    found = {"comp_valid_reference": (float(np.mean(verdicts)), *mean_interval(verdicts, settings.seed))}
+    random, real = np.random.default_rng(settings.seed), _distributed(truth)
+    for name, key in _DISTRIBUTIONS.items():
+        values = np.array(real[key])
+        drawn = [
+            wasserstein_distance(values[random.integers(0, len(values), DISTRIBUTION_SAMPLES)], values)
+            for _ in range(RESAMPLES)
+        ]
+        low, middle, high = np.quantile(drawn, [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2])
+        found[f"{name}_reference"] = (float(middle), float(low), float(high))
+    return found
+
+
+def _distributed(truth: CrystalDataset) -> dict[str, list[float]]:
+    known = from_dataset(truth)
+    return {
+        "density_g_cm3": [density_g_cm3(crystal.atomic_numbers, crystal.cell) for crystal in known],
+        "elements": [float(num_elements(crystal.atomic_numbers)) for crystal in known],
+    }
 
 
 def score_conditional(samples: Samples, settings: Settings, energy_model: EnergyModel | None = None) -> Scored:
