@@ -167,7 +167,8 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
                 markersize=4, linewidth=1.4, label=sampler.replace("_", " "),
             )  # fmt: skip
         axis.set(xscale="log", ylabel=MEASURES[key] + ("" if key == "rmse" else " (%)"))
-        axis.set_ylim(*((0, None) if key == "rmse" else (-3, 103)))
+        lowest = min(record[key] for record in records)
+        axis.set_ylim(*((0, None) if key == "rmse" else (min(90, 100 * lowest - 2), 100.5)))
         axis.set_xticks(calls, [f"{number:,}" for number in calls], minor=False)
         axis.set_xticks([], minor=True)
         axis.grid(alpha=0.3)

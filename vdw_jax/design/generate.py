@@ -324,10 +324,14 @@ def place(
     """
     model = model.clone(config=model.config.with_images(images))
     placed = on_each_device(functools.partial(_place, model, weights), mesh, num_whole=3)
-    return placed(params, key, schedule, proposal, ids)
+    crystals, predicted = placed(params, key, schedule, proposal, ids)
+    return Candidates(crystals, predicted[:, : len(model.config.scalars)])
 
 
-def _place(model: CDVAE, weights: LossConfig, params, key, schedule: Schedule, proposal: Proposal, ids) -> Candidates:
+def _place(
+    model: CDVAE, weights: LossConfig, params, key, schedule: Schedule, proposal: Proposal, ids
+) -> tuple[CrystalBatch, jax.Array]:
+    """Crystals, and what the property head says of them; a column of zeros where the model knows no property."""
     variables = {"params": params}
     network = _network(model)
 
@@ -354,8 +358,9 @@ def _place(model: CDVAE, weights: LossConfig, params, key, schedule: Schedule, p
     mean: Any = model.apply(variables, crystals, method="encode")
     predicted: Any = model.apply(variables, mean[0], method="properties")
     names = model.config.scalars
-    predicted = predicted * jnp.array([s.std for s in names]) + jnp.array([s.mean for s in names])
-    return Candidates(crystals, predicted)
+    if not names:  # an array of no size, split over several devices, ends JAX 0.11 on GPUs by a segmentation fault
+        return crystals, jnp.zeros((len(ids), 1))
+    return crystals, predicted * jnp.array([s.std for s in names]) + jnp.array([s.mean for s in names])
 
 
 def _network(model: CDVAE) -> Callable[..., DenoiserOutput]:
