@@ -1,5 +1,7 @@
 """Candidates: exact counts, and the same whatever runs beside them."""
 
+import dataclasses
+import functools
 import itertools
 from collections import Counter
 
@@ -8,12 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.tiny import tiny_batch
+from configs import j2dh8
+from tests.tiny import no_conditions, tiny_batch, tiny_config
 from vdw_jax.design import generate as module
 from vdw_jax.design.generate import generate, reconstruct, slots_from_shares
 from vdw_jax.design.request import make_request
-from vdw_jax.diffusion.samplers import SAMPLERS
-from vdw_jax.training.losses import species_rate
+from vdw_jax.diffusion.samplers import SAMPLERS, make_schedule
+from vdw_jax.model.cdvae import CDVAE
+from vdw_jax.training.devices import data_mesh
+from vdw_jax.training.losses import LossConfig, species_rate
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +173,29 @@ def test_reconstruction_and_bulk_run(trained, bulk):
     found = generate(bulk, make_request(bulk, "Ga2S2"), 2, 0, chunk=2)
     fractional = np.linalg.solve(np.swapaxes(found.crystals.cell, 1, 2), np.swapaxes(found.crystals.positions, 1, 2))
     assert -1e-4 < fractional.min() <= fractional.max() < 1 + 1e-4
+
+
+def test_a_model_that_knows_no_property():
+    """Nothing is predicted; on several devices no array of no size is split (JAX 0.11 crashes on GPUs)."""
+    model, batch = CDVAE(dataclasses.replace(tiny_config(), scalars=())), tiny_batch(size=2)
+    params = jax.jit(lambda key: model.init(key, batch, no_conditions(2, 0), jnp.ones(2)))(jax.random.key(0))
+    latent, noise = jnp.zeros((2, model.config.latent_dim)), LossConfig(**j2dh8.get_config().loss)
+    schedule = make_schedule("dpm_solver", noise.sigma_max, noise.sigma_min, 3)
+    inputs = (
+        params["params"], module.Proposal(latent, latent, batch.atomic_numbers, batch.cell), jnp.arange(2),
+        jax.random.key(1), schedule,
+    )  # fmt: skip
+    images, mesh = model.config.image_range, data_mesh()
+    found = module.place(*inputs, model=model, weights=noise, images=images, mesh=mesh)
+    assert found.predicted.shape == (2, 0)
+    assert np.isfinite(found.crystals.positions).all()
+    _, predicted = jax.eval_shape(functools.partial(module._place, model, noise), params["params"], *_reordered(inputs))
+    assert predicted.shape == (2, 1)
+
+
+def _reordered(inputs):
+    _, proposal, ids, key, schedule = inputs
+    return key, schedule, proposal, ids
 
 
 @pytest.mark.parametrize("size", [1, 7, 8, 10])
