@@ -48,7 +48,8 @@ def calculator(atoms, log):
 def main():
     """Those that are named, or all."""
     here = Path(__file__).parent
-    names = sys.argv[1:] or sorted(path.stem for path in here.glob("*.xyz") if not path.stem.endswith(".relaxed"))
+    named = [Path(name).name.removesuffix(".xyz") for name in sys.argv[1:]]
+    names = named or sorted(path.stem for path in here.glob("*.xyz") if not path.stem.endswith(".relaxed"))
     for name in names:
         target = here / f"{name}.relaxed.xyz"
         if target.exists():
