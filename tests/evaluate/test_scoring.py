@@ -16,6 +16,7 @@ from vdw_jax.evaluate.samples import Samples, from_dataset, nothing
 from vdw_jax.evaluate.scoring import (
     EnergyModel,
     Settings,
+    distributed,
     of_reference,
     score_conditional,
     score_generation,
@@ -114,7 +115,8 @@ def test_what_a_draw_from_the_reference_scores(settings):
     data, _ = load_relaxed("j2dh8")
     elements = np.array([len(set(row[row > 0])) for row in data.atomic_numbers])
     rows = np.concatenate([np.flatnonzero(elements == kind)[:200] for kind in (4, 5)])
-    found = of_reference(data.select(rows), settings)
+    known = from_dataset(data.select(rows))
+    found = of_reference(known, distributed(known), settings)
     middle, low, high = found["wdist_num_elems_reference"]
     assert middle == pytest.approx(0.674 / 4000**0.5, rel=0.1)
     assert high == pytest.approx(2.24 / 4000**0.5, rel=0.1)

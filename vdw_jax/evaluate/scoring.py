@@ -149,9 +149,11 @@ def score_generation(samples: Samples, reference: Reference, family: str, settin
         measures["gap_angstrom"] = _mean([row for row in rows if row["bilayer"]], "gap_angstrom", settings)
     valid = [row for row in rows if row["valid"]]
     chosen = np.random.default_rng(settings.seed).permutation(len(valid))[:DISTRIBUTION_SAMPLES]
-    measures |= distances([valid[place] for place in chosen], truth, settings)
-    measures |= {f"{name}_all": value for name, value in distances(valid, truth, settings).items()}
-    measures |= of_reference(truth, settings)
+    known = from_dataset(truth)
+    real = distributed(known)
+    measures |= distances([valid[place] for place in chosen], real, settings)
+    measures |= {f"{name}_all": value for name, value in distances(valid, real, settings).items()}
+    measures |= of_reference(known, real, settings)
     notes = {
         "samples": len(rows), "samples_of_other_size": len(samples.crystals) - len(crystals),
         "distribution_samples": len(chosen), "reference_structures": len(truth), "family": family,
@@ -163,21 +165,32 @@ def score_generation(samples: Samples, reference: Reference, family: str, settin
 _DISTRIBUTIONS = {"wdist_density": "density_g_cm3", "wdist_num_elems": "elements"}
 
 
-def distances(rows: Sequence[Mapping[str, Any]], truth: CrystalDataset, settings: Settings) -> dict[str, Measure]:
-    """Distances of density and number of elements between rows of the table and the reference."""
-    real = _distributed(truth)
+def distributed(crystals: Sequence[Crystal]) -> dict[str, list[float]]:
+    """Density and number of elements of the reference's crystals, under the names of the table's columns."""
+    return {
+        "density_g_cm3": [density_g_cm3(crystal.atomic_numbers, crystal.cell) for crystal in crystals],
+        "elements": [float(num_elements(crystal.atomic_numbers)) for crystal in crystals],
+    }
+
+
+def distances(
+    rows: Sequence[Mapping[str, Any]], real: Mapping[str, Sequence[float]], settings: Settings
+) -> dict[str, Measure]:
+    """Distances of density and number of elements between rows of the table and what is `distributed`."""
     return {name: _distance([row[key] for row in rows], real[key], settings) for name, key in _DISTRIBUTIONS.items()}
 
 
-def of_reference(truth: CrystalDataset, settings: Settings) -> dict[str, Measure]:
+def of_reference(
+    crystals: Sequence[Crystal], real: Mapping[str, Sequence[float]], settings: Settings
+) -> dict[str, Measure]:
     """What the reference itself scores: its valid compositions, and the distances of samples drawn from it.
 
     The distances are medians over draws of `DISTRIBUTION_SAMPLES`, with the range that holds 95 % of the draws: no
     generator can be expected below.
     """
-    verdicts = [composition_is_valid(crystal.atomic_numbers) for crystal in from_dataset(truth)]
+    verdicts = [composition_is_valid(crystal.atomic_numbers) for crystal in crystals]
     found = {"comp_valid_reference": (float(np.mean(verdicts)), *mean_interval(verdicts, settings.seed))}
-    random, real = np.random.default_rng(settings.seed), _distributed(truth)
+    random = np.random.default_rng(settings.seed)
     for name, key in _DISTRIBUTIONS.items():
         values = np.array(real[key])
         drawn = [
@@ -187,14 +200,6 @@ def of_reference(truth: CrystalDataset, settings: Settings) -> dict[str, Measure
         low, middle, high = np.quantile(drawn, [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2])
         found[f"{name}_reference"] = (float(middle), float(low), float(high))
     return found
-
-
-def _distributed(truth: CrystalDataset) -> dict[str, list[float]]:
-    known = from_dataset(truth)
-    return {
-        "density_g_cm3": [density_g_cm3(crystal.atomic_numbers, crystal.cell) for crystal in known],
-        "elements": [float(num_elements(crystal.atomic_numbers)) for crystal in known],
-    }
 
 
 def score_conditional(samples: Samples, settings: Settings, energy_model: EnergyModel | None = None) -> Scored:
