@@ -23,18 +23,15 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from benchmarks.calls import MEASURES, held_out_structures, score
-from benchmarks.stored import is_there, stored_in
+from benchmarks.calls import MEASURES, held_out_structures, sampled, score
+from benchmarks.stored import add_scoring, how_made, is_there, scored
 from configs import j2dh8
-from vdw_jax.design.generate import generate, reconstruct
-from vdw_jax.design.request import make_request
 from vdw_jax.design.trained import load_trained
-from vdw_jax.structures.arrays import flat, read_arrays, write_arrays
+from vdw_jax.structures.arrays import flat, write_arrays
 from vdw_jax.structures.files import write_whole
 from vdw_jax.structures.source import load_source
 from vdw_jax.training.loop import train
 from vdw_jax.training.metrics_log import FILE_NAME
-from vdw_jax.training.progress import Progress
 from vdw_jax.types import SLAB, CrystalBatch
 
 VACUUM = 15.0
@@ -150,23 +147,17 @@ def run_generate(given: argparse.Namespace) -> None:
         trained = load_trained(workdir)
         truth, _ = held_out_structures(trained, given.reconstructions, given.seed)
         schedule = trained.schedule()
-        with Progress(len(truth.cell), f"{title}, reconstruction", given.quiet) as progress:
-            rebuilt = reconstruct(trained, truth, given.seed, schedule, on_progress=progress.update).crystals
-        with Progress(given.samples, f"{title}, free", given.quiet) as progress:
-            request = make_request(trained)
-            free = generate(trained, request, given.samples, given.seed, schedule, on_progress=progress.update).crystals
         arrays: dict[str, np.ndarray] = {}
-        for part, crystals in (("truth", truth), ("reconstruction", rebuilt), ("free", free)):
+        for part, crystals in sampled(trained, truth, schedule, given, title).items():
             arrays |= flat(part, crystals if trained.model.config.periodicity == SLAB else as_slabs(crystals))
         log = [json.loads(line) for line in (workdir / FILE_NAME).read_text().splitlines()]
         first = [line for line in log if "train/loss" in line]
-        validation = [line for line in log if "validation/kl" in line][-1]
         record = setting | {
             "row": name,
             "title": ROWS[name].title,
             "changes": ROWS[name].changes,
             "training_minutes": (first[-1]["time_s"] - first[0]["time_s"]) / 60,
-            "kl": validation["validation/kl"],
+            "kl": [line["validation/kl"] for line in log if "validation/kl" in line][-1],
             "network_calls": schedule.num_calls,
             "device": jax.devices()[0].device_kind,
             "jax": jax.__version__,
@@ -201,21 +192,14 @@ def page(records: list[dict[str, Any]]) -> str:
         f"{first['network_calls']} network calls, seed {first['seed']}. Minutes: the steps of stage 1, compilation "
         "apart, on a card that several trainings shared.",
         "",
-        "Device: " + ", ".join(sorted({record["device"] for record in records}))
-        + "; jax " + ", ".join(sorted({record["jax"] for record in records}))
-        + "; date " + ", ".join(sorted({record["date"] for record in records})) + ".",
-        "", "```", *sorted({record["command"] for record in records}), "```", "",
-    ]  # fmt: skip
+        *how_made(records),
+    ]
     return "\n".join(lines)
 
 
 def run_score(given: argparse.Namespace) -> None:
     """The part for CPU cores: the table."""
-    paths, records = stored_in(given.arrays), []
-    for number, path in enumerate(paths, 1):
-        record, arrays = read_arrays(path)
-        print(f"{path.name} ({number} of {len(paths)})", file=sys.stderr)
-        records.append(record | score(arrays, given.workers))
+    records = scored(given.arrays, lambda arrays: score(arrays, given.workers))
     records.sort(key=lambda record: list(ROWS).index(record["row"]))
     text = page(records)
     write_whole(Path(given.out) / "ablations.md", lambda file: file.write(text.encode()))
@@ -236,11 +220,7 @@ def main() -> None:
     first.add_argument("--samples", type=int, default=512)
     first.add_argument("--quiet", action="store_true", help="no progress line")
     first.set_defaults(run=run_generate)
-    second = parts.add_parser("score", help="on CPU cores: the table")
-    second.add_argument("arrays", help="folder that `generate` wrote")
-    second.add_argument("--out", default="docs", help="folder of ablations.md")
-    second.add_argument("--workers", type=int, default=2)
-    second.set_defaults(run=run_score)
+    add_scoring(parts, run_score, "the table", "ablations.md")
     given = parser.parse_args()
     given.run(given)
 

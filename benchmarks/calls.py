@@ -18,13 +18,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.stored import is_there, stored_in
+from benchmarks.stored import add_scoring, how_made, is_there, scored
 from vdw_jax.design.generate import generate, reconstruct
 from vdw_jax.design.request import make_request
 from vdw_jax.design.trained import PRETRAINED, Trained, load_trained
-from vdw_jax.diffusion.samplers import GRIDS, SAMPLERS
+from vdw_jax.diffusion.samplers import GRIDS, SAMPLERS, Schedule
 from vdw_jax.evaluate.reference import reference_of
-from vdw_jax.structures.arrays import crystals_in, flat, read_arrays, write_arrays
+from vdw_jax.structures.arrays import crystals_in, flat, write_arrays
 from vdw_jax.structures.files import write_whole
 from vdw_jax.training.progress import Progress
 from vdw_jax.types import SLAB, CrystalBatch
@@ -46,6 +46,18 @@ def held_out_structures(trained: Trained, count: int, seed: int) -> tuple[Crysta
     reference = reference_of(trained.facts, allow_other=True)
     chosen = np.sort(np.random.default_rng(seed).permutation(reference.rows("test"))[:count])
     return reference.data.select(chosen).batch(), not reference.problem
+
+
+def sampled(
+    trained: Trained, truth: CrystalBatch, schedule: Schedule, given: argparse.Namespace, title: str
+) -> dict[str, CrystalBatch]:
+    """"truth", its "reconstruction", and as many crystals "free", with nothing asked, as the command line says."""
+    with Progress(len(truth.cell), f"{title}, reconstruction", given.quiet) as progress:
+        rebuilt = reconstruct(trained, truth, given.seed, schedule, on_progress=progress.update)
+    with Progress(given.samples, f"{title}, free", given.quiet) as progress:
+        request = make_request(trained)
+        free = generate(trained, request, given.samples, given.seed, schedule, on_progress=progress.update)
+    return {"truth": truth, "reconstruction": rebuilt.crystals, "free": free.crystals}
 
 
 def run_generate(given: argparse.Namespace) -> None:
@@ -72,13 +84,7 @@ def run_generate(given: argparse.Namespace) -> None:
         if is_there(path, setting, name):
             continue
         schedule, arrays = trained.schedule(calls, sampler, given.grid), {}
-        with Progress(len(truth.cell), f"{name}, reconstruction", given.quiet) as progress:
-            rebuilt = reconstruct(trained, truth, given.seed, schedule, on_progress=progress.update)
-        with Progress(given.samples, f"{name}, free", given.quiet) as progress:
-            free = generate(
-                trained, make_request(trained), given.samples, given.seed, schedule, on_progress=progress.update
-            )
-        for part, crystals in (("truth", truth), ("reconstruction", rebuilt.crystals), ("free", free.crystals)):
+        for part, crystals in sampled(trained, truth, schedule, given, name).items():
             arrays |= flat(part, crystals)
         record = setting | {
             "sampler": sampler,
@@ -140,11 +146,8 @@ def page(records: list[dict[str, Any]], figure: str) -> str:
         f"{first['reconstructions']} structures of the test part reconstructed, {first['samples']} from nothing asked; "
         f"{first['checkpoint']}, {first['grid']} noise levels, seed {first['seed']}.{seen}",
         "",
-        "Device: " + ", ".join(sorted({record["device"] for record in records}))
-        + "; jax " + ", ".join(sorted({record["jax"] for record in records}))
-        + "; date " + ", ".join(sorted({record["date"] for record in records})) + ".",
-        "", "```", *sorted({record["command"] for record in records}), "```", "",
-    ]  # fmt: skip
+        *how_made(records),
+    ]
     return "\n".join(lines)
 
 
@@ -181,11 +184,7 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
 
 def run_score(given: argparse.Namespace) -> None:
     """The part for CPU cores: table and figure."""
-    paths, records = stored_in(given.arrays), []
-    for number, path in enumerate(paths, 1):
-        record, arrays = read_arrays(path)
-        print(f"{path.name} ({number} of {len(paths)})", file=sys.stderr)
-        records.append(record | score(arrays, given.workers))
+    records = scored(given.arrays, lambda arrays: score(arrays, given.workers))
     records.sort(key=lambda record: (SAMPLERS.index(record["sampler"]), record["network_calls"]))
     folder = Path(given.out)
     draw(records, folder / "calls.png")
@@ -209,11 +208,7 @@ def main() -> None:
     first.add_argument("--samples", type=int, default=256)
     first.add_argument("--quiet", action="store_true", help="no progress line")
     first.set_defaults(run=run_generate)
-    second = parts.add_parser("score", help="on CPU cores: table and figure")
-    second.add_argument("arrays", help="folder that `generate` wrote")
-    second.add_argument("--out", default="docs", help="folder of calls.md and calls.png")
-    second.add_argument("--workers", type=int, default=2)
-    second.set_defaults(run=run_score)
+    add_scoring(parts, run_score, "table and figure", "calls.md and calls.png")
     given = parser.parse_args()
     given.run(given)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from vdw_jax.structures.arrays import read_arrays
 
@@ -34,3 +38,32 @@ def stored_in(folder: str) -> list[Path]:
     if not paths:
         raise SystemExit(f"{folder} holds no arrays; `generate` writes them")
     return paths
+
+
+def scored(folder: str, score: Callable[[dict[str, np.ndarray]], dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records of a folder, by name of their files, each with what `score` says of its arrays."""
+    paths, records = stored_in(folder), []
+    for number, path in enumerate(paths, 1):
+        record, arrays = read_arrays(path)
+        print(f"{path.name} ({number} of {len(paths)})", file=sys.stderr)
+        records.append(record | score(arrays))
+    return records
+
+
+def how_made(records: list[dict[str, Any]]) -> list[str]:
+    """Lines of Markdown that end a page: devices, versions, dates and commands."""
+
+    def different(key: str) -> list[str]:
+        return sorted({record[key] for record in records})
+
+    facts = f"Device: {', '.join(different('device'))}; jax {', '.join(different('jax'))}"
+    return [f"{facts}; date {', '.join(different('date'))}.", "", "```", *different("command"), "```", ""]
+
+
+def add_scoring(parts: Any, run: Callable[[argparse.Namespace], None], makes: str, files: str) -> None:
+    """The command for CPU cores, `score`: what it makes, and which files hold it."""
+    command = parts.add_parser("score", help=f"on CPU cores: {makes}")
+    command.add_argument("arrays", help="folder that `generate` wrote")
+    command.add_argument("--out", default="docs", help=f"folder of {files}")
+    command.add_argument("--workers", type=int, default=2)
+    command.set_defaults(run=run)
