@@ -77,7 +77,9 @@ def feed_forward(config: EquiformerConfig, features: int) -> int:
     into = 2 * hidden if config.ffn_activation == "product" else hidden
     total = matmul(size, channels, into) + matmul(channels, hidden) + matmul(size, hidden, features)
     total += matmul(points, size, into) + matmul(points, size, hidden)
-    return total + (0 if config.ffn_activation == "product" else 3 * matmul(points, hidden, hidden))
+    if config.ffn_activation == "product":
+        return total
+    return total + 2 * matmul(size, hidden, hidden) + matmul(points, hidden, hidden)
 
 
 def attention_edge(config: EquiformerConfig) -> int:

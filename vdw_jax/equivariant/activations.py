@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -69,17 +71,16 @@ class GridFeedForward(nn.Module):
         """[..., (lmax+1)^2, C] -> [..., (lmax+1)^2, features]."""
         scalars = nn.silu(dense(self.hidden, self.dtype, name="scalar_in")(features[..., 0, :]))
         forth, back = self.grid.matrices(self.lmax)
+        mix = functools.partial(dense, self.hidden, self.dtype, use_bias=False)
         if self.product:
             both = DegreeLinear(2 * self.hidden, self.lmax, self.dtype, name="linear_in")(features)
             left, right = jnp.split(to_grid(forth, both), 2, axis=-1)
-            values = left * right
+            coefficients = from_grid(back, left * right)
         else:
-            values = to_grid(
-                forth, DegreeLinear(self.hidden, self.lmax, self.dtype, name="linear_in")(features)
-            )
-            for layer in range(2):
-                values = nn.silu(dense(self.hidden, self.dtype, name=f"grid_{layer}", use_bias=False)(values))
-            values = dense(self.hidden, self.dtype, name="grid_2", use_bias=False)(values)
-        coefficients = from_grid(back, values)
+            # Linear maps of channels commute with those onto the grid and back, where there are twice as many numbers.
+            hidden = DegreeLinear(self.hidden, self.lmax, self.dtype, name="linear_in")(features)
+            values = nn.silu(to_grid(forth, mix(name="grid_0")(hidden)))
+            values = nn.silu(mix(name="grid_1")(values))
+            coefficients = mix(name="grid_2")(from_grid(back, values))
         coefficients = jnp.concatenate([scalars[..., None, :], coefficients[..., 1:, :]], axis=-2)
         return DegreeLinear(self.features, self.lmax, self.dtype, name="linear_out")(coefficients)

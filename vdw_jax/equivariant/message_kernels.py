@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ class Tile:
 
 
 # The fastest, or nearly so, of 19 on an H100 for both configs/j2dh8.py and configs/paper.py: benchmarks/NOTES.md.
-SEND, SEND_BACKWARD = Tile(4, 128, 4), Tile(1, 128, 2)
+SEND, SEND_BACKWARD = Tile(1, 128, 1), Tile(1, 128, 1)
 COLLECT, COLLECT_BACKWARD = Tile(4, 64, 2), Tile(8, 64, 4)
 
 
@@ -113,12 +113,12 @@ class _Edges:
         first = (x[:, None] if getattr(x, "ndim", 0) else x for x in (self.batch, self.node, self.slot))
         return _at(ref, *first, *last)
 
-    def load(self, ref, *place, shift: int = 0):
+    def load(self, ref, *place, shift: int | jax.Array = 0):
         """[edges, channels] of an array [B, N, K, ..., C]."""
         value = plt.load(self._where(ref, *place, shift + self.column), mask=self.mask, other=0)
         return value.astype(wide(value.dtype))
 
-    def store(self, ref, value, *place, shift: int = 0) -> None:
+    def store(self, ref, value, *place, shift: int | jax.Array = 0) -> None:
         """Inverse of `load`."""
         plt.store(self._where(ref, *place, shift + self.column), value.astype(ref.dtype), mask=self.mask)
 
@@ -132,13 +132,6 @@ def _sum(terms):
     return functools.reduce(lambda a, b: a + b, terms)
 
 
-def _source(index, batch, node, slot, real, num_nodes: int, num_slots: int):
-    if index is None:
-        times = num_slots // (num_nodes + 1)
-        return jnp.where(slot < num_nodes * times, slot // times, node)
-    return _load(index, batch, node, slot, mask=real)
-
-
 def _piece(count: int, size: int, number: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Places of a piece of `size` of `count` places, and which exist."""
     place = number * size + jnp.arange(size)
@@ -150,85 +143,84 @@ def _places(degree: int) -> range:
     return range(degree**2, (degree + 1) ** 2)
 
 
-def _send_kernel(order: EdgeOrder, tile: Tile, index, nodes, frames, weights, *out) -> None:
-    channels, num_slots, num_nodes = nodes.shape[-1], weights.shape[2], nodes.shape[1]
-    batch, node, rest = (pl.program_id(axis) for axis in range(3))
-    pieces = pl.cdiv(num_slots, tile.edges)
-    slot, real = _piece(num_slots, tile.edges, rest % pieces)
-    lanes = _Lanes(rest // pieces, tile.channels, channels)
-    edges = _Edges(frames, batch, node, slot, real, lanes)
-    source = _source(index, batch, node, slot, real, num_nodes, num_slots)
+class _Ends:
+    """The edges that a node is an end of: those it feeds, then its own. A message's first half is its source's."""
+
+    def __init__(self, frames, weights, sorted_edges, start, tile: Tile, lanes: _Lanes, channels: int) -> None:
+        self.batch, self.node = pl.program_id(0), pl.program_id(1)
+        self.listed = 0 if start.shape[0] == 1 else self.batch
+        self.first = _load(start, self.listed, self.node)
+        self.num_fed = _load(start, self.listed, self.node + 1) - self.first
+        self.num_slots, self.channels = weights.shape[2], channels
+        self.frames, self.sorted_edges, self.tile, self.lanes = frames, sorted_edges, tile, lanes
+
+    def num_pieces(self, parts: int) -> jax.Array:
+        """How many tiles each of some programs has to go through."""
+        size = jnp.int32(self.tile.edges * parts)
+        return jax.lax.div(self.num_fed + self.num_slots + size - 1, size)
+
+    def piece(self, number: jax.Array) -> tuple[_Edges, jax.Array]:
+        """Edges, and where their half of a message begins [edges, 1]."""
+        place = number * self.tile.edges + jnp.arange(self.tile.edges)
+        is_fed = place < self.num_fed
+        fed = _load(self.sorted_edges, self.listed, self.first + place, mask=is_fed)
+        edge = jnp.where(is_fed, fed, self.node * self.num_slots + place - self.num_fed)
+        real = place < self.num_fed + self.num_slots
+        node, slot = edge // self.num_slots, edge % self.num_slots
+        edges = _Edges(self.frames, self.batch, node, slot, real, self.lanes)
+        return edges, jnp.where(is_fed, 0, self.channels)[:, None]
+
+
+PARTS = 2
+"""Programs of `send` that share the edges of a node."""
+
+
+def _send_kernel(order: EdgeOrder, tile: Tile, sorted_edges, start, nodes, frames, weights, *out) -> None:
+    """A node turned into the frame of each edge it is an end of."""
+    channels, which = nodes.shape[-1], pl.program_id(2)
+    lanes = _Lanes(which // PARTS, tile.channels, channels)
+    ends = _Ends(frames, weights, sorted_edges, start, tile, lanes, channels)
     for degree, rows in enumerate(turns(order)):
-        orders = _places(degree)
-        near = [
-            _load(nodes, batch, source[:, None], place, lanes.column[None, :], mask=edges.mask) for place in orders
-        ]
-        own = [_row(lanes, nodes, batch, node, place) for place in orders]
-        for turn in rows:
-            entries = edges.entries(turn)
-            for values, shift in ((near, 0), (own, channels)):
-                turned = _sum(entry * value for entry, value in zip(entries, values, strict=True))
+        values = [_row(lanes, nodes, ends.batch, ends.node, place) for place in _places(degree)]
+
+        def piece_of(number, nothing, rows=rows, values=values):
+            edges, shift = ends.piece(number * PARTS + which % PARTS)
+            for turn in rows:
+                turned = _sum(entry * value for entry, value in zip(edges.entries(turn), values, strict=True))
                 scale = edges.load(weights, shift=turn.weight * 2 * channels + shift)
                 edges.store(out[abs(turn.m)], turned * scale, turn.place, shift=shift)
+            return nothing
+
+        jax.lax.fori_loop(0, ends.num_pieces(PARTS), piece_of, ())
 
 
-def _send_backward_kernel(order, tile, index, sorted_edges, start, nodes, frames, weights, *rest) -> None:
-    """One node: its own edges give gradients of their weights and its part as target, those it feeds the rest."""
+def _send_backward_kernel(order, tile, sorted_edges, start, nodes, frames, weights, *rest) -> None:
+    """A node: from its half of the messages it is an end of, the gradients of their weights and of itself."""
     *gradients, of_nodes, of_weights = rest
-    channels, num_slots, num_nodes = nodes.shape[-1], weights.shape[2], nodes.shape[1]
-    batch, node = pl.program_id(0), pl.program_id(1)
+    channels = nodes.shape[-1]
     lanes = _Lanes(pl.program_id(2), tile.channels, channels)
+    ends = _Ends(frames, weights, sorted_edges, start, tile, lanes, channels)
     zero = jnp.zeros((tile.edges, tile.channels), wide(nodes.dtype))
-    total = (zero,) * (order.lmax + 1) ** 2
+    for degree, rows in enumerate(turns(order)):
+        places = _places(degree)
+        values = [_row(lanes, nodes, ends.batch, ends.node, place) for place in places]
 
-    def own_edges(piece, total):
-        slot, real = _piece(num_slots, tile.edges, piece)
-        edges = _Edges(frames, batch, node, slot, real, lanes)
-        source = _source(index, batch, node, slot, real, num_nodes, num_slots)
-        total = list(total)
-        for degree, rows in enumerate(turns(order)):
-            places = _places(degree)
-            near = [_load(nodes, batch, source[:, None], p, lanes.column[None, :], mask=edges.mask) for p in places]
-            own = [_row(lanes, nodes, batch, node, place) for place in places]
-            kept: dict[int, Any] = {}
-            for turn in sorted(rows, key=lambda turn: abs(turn.m)):
-                entries = edges.entries(turn)
-                for values, shift in ((near, 0), (own, channels)):
+        def piece_of(number, totals, rows=rows, values=values):
+            edges, shift = ends.piece(number)
+            for weight, both in itertools.groupby(sorted(rows, key=lambda turn: abs(turn.m)), lambda turn: turn.weight):
+                key, of_weight = weight * 2 * channels + shift, 0.0
+                for turn in both:
                     gradient = edges.load(gradients[abs(turn.m)], turn.place, shift=shift)
-                    turned = _sum(entry * value for entry, value in zip(entries, values, strict=True))
-                    key = turn.weight * 2 * channels + shift
-                    kept[key] = kept[key] + gradient * turned if key in kept else gradient * turned
-                    if shift:
-                        scaled = gradient * edges.load(weights, shift=key)
-                        for place, entry in zip(places, entries, strict=True):
-                            total[place] += entry * scaled
-            for key, value in kept.items():
-                edges.store(of_weights, value, shift=key)
-        return tuple(total)
+                    scaled, entries = gradient * edges.load(weights, shift=key), edges.entries(turn)
+                    of_weight += gradient * _sum(entry * value for entry, value in zip(entries, values, strict=True))
+                    totals = tuple(total + entry * scaled for total, entry in zip(totals, entries, strict=True))
+                edges.store(of_weights, of_weight, shift=key)
+            return totals
 
-    total = jax.lax.fori_loop(0, pl.cdiv(num_slots, tile.edges), own_edges, total)
-    listed = 0 if index is None else batch
-    first, last = _load(start, listed, node), _load(start, listed, node + 1)
-
-    def fed_edges(piece, total):
-        place = first + piece * tile.edges + jnp.arange(tile.edges)
-        real = place < last
-        edge = _load(sorted_edges, listed, place, mask=real)
-        edges = _Edges(frames, batch, edge // num_slots, edge % num_slots, real, lanes)
-        total = list(total)
-        for degree, rows in enumerate(turns(order)):
-            for turn in rows:
-                scaled = edges.load(gradients[abs(turn.m)], turn.place)
-                scaled = scaled * edges.load(weights, shift=turn.weight * 2 * channels)
-                for place, entry in zip(_places(degree), edges.entries(turn), strict=True):
-                    total[place] += entry * scaled
-        return tuple(total)
-
-    pieces = jax.lax.div(last - first + jnp.int32(tile.edges - 1), jnp.int32(tile.edges))
-    total = jax.lax.fori_loop(0, pieces, fed_edges, total)
-    for place, value in enumerate(total):
-        where = _at(of_nodes, batch, node, place, lanes.column)
-        plt.store(where, value.sum(0).astype(of_nodes.dtype), mask=lanes.real)
+        totals = jax.lax.fori_loop(0, ends.num_pieces(1), piece_of, (zero,) * len(places))
+        for place, total in zip(places, totals, strict=True):
+            where = _at(of_nodes, ends.batch, ends.node, place, lanes.column)
+            plt.store(where, total.sum(0).astype(of_nodes.dtype), mask=lanes.real)
 
 
 def _collect_kernel(order: EdgeOrder, tile: Tile, frames, weights, *rest) -> None:
@@ -277,11 +269,6 @@ def _collect_backward_kernel(order: EdgeOrder, tile: Tile, frames, weights, grad
     edges.store(products, total)
 
 
-def _with_index(kernel, index, inputs):
-    """The kernel and what it reads; a kernel without an index is told so."""
-    return (functools.partial(kernel, None), inputs) if index is None else (kernel, (index, *inputs))
-
-
 def _shape(lead, order: EdgeOrder, channels: int, dtype) -> list[jax.ShapeDtypeStruct]:
     """Blocks of each |m|."""
     sizes = (order.num_degrees(m) * (1 if m == 0 else 2) for m in range(order.mmax + 1))
@@ -292,11 +279,10 @@ def send(order: EdgeOrder, packed, nodes, index, weights, *, interpret: bool = F
     """`messages.send` with packed frames [B, N, K, R]."""
     size, num_nodes, num_slots, _ = weights.shape
     channels, tile = nodes.shape[-1], SEND
-    grid = (size, num_nodes, pl.cdiv(num_slots, tile.edges) * pl.cdiv(channels, tile.channels))
+    grid = (size, num_nodes, PARTS * pl.cdiv(channels, tile.channels))
     out_shape = _shape(weights.shape[:3], order, 2 * channels, nodes.dtype)
-    kernel = functools.partial(_send_kernel, order, tile)
-    kernel, inputs = _with_index(kernel, index, (nodes, packed, weights))
-    return run_kernel(kernel, inputs, out_shape, grid, tile.warps, interpret)
+    inputs = (*incoming(index, num_nodes, num_slots), nodes, packed, weights)
+    return run_kernel(functools.partial(_send_kernel, order, tile), inputs, out_shape, grid, tile.warps, interpret)
 
 
 def send_backward(order, packed, nodes, index, weights, gradients, *, interpret: bool = False):
@@ -307,7 +293,6 @@ def send_backward(order, packed, nodes, index, weights, gradients, *, interpret:
     out_shape = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (nodes, weights)]
     kernel = functools.partial(_send_backward_kernel, order, tile)
     inputs = (*incoming(index, num_nodes, num_slots), nodes, packed, weights, *gradients)
-    kernel, inputs = _with_index(kernel, index, inputs)
     return run_kernel(kernel, inputs, out_shape, grid, tile.warps, interpret)
 
 

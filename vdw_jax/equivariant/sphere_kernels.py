@@ -1,11 +1,15 @@
 """`activations.separable_s2` as a Pallas kernel (Triton): coefficients to the grid, SiLU, and back, in registers.
 
 XLA writes the values at the grid's points, five times as many numbers as there are coefficients, and reads them again.
+Here some points at a time are made for a tile of edges and channels, and added to what goes back. In bfloat16 a
+sigmoid is one instruction (tanh, to 11 bits): exponential and division would take longer than all the rest.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +21,18 @@ from vdw_jax.equivariant.grid import SphereGrid, wide
 from vdw_jax.equivariant.irreps import EdgeOrder
 from vdw_jax.equivariant.kernels import run_kernel
 
-EDGES = 8
-"""Edges that one program goes through."""
 
-WARPS = 4
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """What one program goes through: `pieces` tiles of edges times channels, each by `points` of the grid at a time."""
+
+    rows: int
+    pieces: int
+    points: int
+    warps: int
+
+
+FORWARD, BACKWARD = Tile(64, 8, 32, 4), Tile(64, 8, 32, 4)
 
 
 def _power_of_two(size: int) -> int:
@@ -28,93 +40,123 @@ def _power_of_two(size: int) -> int:
     return max(16, 1 << (size - 1).bit_length())
 
 
-def _matrices(grid: SphereGrid, order: EdgeOrder, dtype) -> tuple[jax.Array, jax.Array]:
-    """To the grid [P, n] and back [n, P], padded with zeros."""
+def _matrices(grid: SphereGrid, order: EdgeOrder, points: int, dtype) -> tuple[list[jax.Array], list[jax.Array]]:
+    """To the grid [n, P] and from it [P, n], of the coefficients of each |m|, padded with zeros."""
     forth, back = grid.matrices(order.lmax, order)
-    points, size = (_power_of_two(length) for length in forth.shape)
-    padded = np.zeros((points, size)), np.zeros((size, points))
-    for whole, part in zip(padded, (forth, back), strict=True):
-        whole[: part.shape[0], : part.shape[1]] = part
-    return jnp.asarray(padded[0], dtype), jnp.asarray(padded[1], dtype)
+    to_points, from_points = [], []
+    for part in (order.block(m) for m in range(order.mmax + 1)):
+        size = part.stop - part.start
+        padding = [(0, _power_of_two(size) - size), (0, -len(forth) % points)]
+        to_points.append(jnp.asarray(np.pad(forth[:, part].T, padding), dtype))
+        from_points.append(jnp.asarray(np.pad(back[part], padding).T, dtype))
+    return to_points, from_points
 
 
 class _Rows:
-    """All coefficients of one edge by its channels, gathered from the blocks of each |m|."""
+    """A tile: channels of one edge, then of the next; and for each the coefficients of each |m|."""
 
-    def __init__(self, order: EdgeOrder, size: int, edge: jax.Array, channels: int) -> None:
-        self.row, self.edge = jnp.arange(size), edge
-        self.column = jnp.arange(_power_of_two(channels))
-        self.real = self.column < channels
-        self.slices = [order.block(m) for m in range(order.mmax + 1)]
+    def __init__(self, order: EdgeOrder, tile: Tile, number: jax.Array, num_edges: int, channels: int) -> None:
+        width = _power_of_two(channels)
+        row = jnp.arange(max(tile.rows, width))
+        self.edge, self.column = number * (row.size // width) + row // width, row % width
+        self.real = (self.edge < num_edges) & (self.column < channels)
+        self.counts = [order.num_degrees(m) * (1 if m == 0 else 2) for m in range(order.mmax + 1)]
 
-    def _where(self, ref, part: slice):
-        inside = (self.row >= part.start) & (self.row < part.stop)
-        place = jnp.where(inside, self.row - part.start, part.stop - part.start)  # never used: masked
-        return ref.at[self.edge, place[:, None], self.column[None, :]], inside[:, None] & self.real[None, :]
+    def _where(self, ref, count: int):
+        place = jnp.arange(_power_of_two(count))
+        where = ref.at[self.edge[None, :], place[:, None], self.column[None, :]]
+        return where, (place < count)[:, None] & self.real[None, :]
 
-    def load(self, refs):
-        """[size, channels] in the dtype of the blocks; each row is in one of them."""
-        values = []
-        for ref, part in zip(refs, self.slices, strict=True):
-            where, mask = self._where(ref, part)
-            values.append(plt.load(where, mask=mask, other=0))
-        return functools.reduce(lambda a, b: a + b, values)
+    def load(self, refs) -> list[jax.Array]:
+        """Of each |m| [n, rows], in the dtype of the blocks."""
+        places = (self._where(ref, count) for ref, count in zip(refs, self.counts, strict=True))
+        return [plt.load(where, mask=mask, other=0) for where, mask in places]
 
-    def store(self, refs, value) -> None:
-        """Inverse of `load`."""
-        for ref, part in zip(refs, self.slices, strict=True):
-            where, mask = self._where(ref, part)
-            plt.store(where, value.astype(ref.dtype), mask=mask)
+    def store(self, refs, values) -> None:
+        """Of each |m| [rows, n]."""
+        for ref, count, value in zip(refs, self.counts, values, strict=True):
+            where, mask = self._where(ref, count)
+            plt.store(where, value.T.astype(ref.dtype), mask=mask)
 
 
-def _dot(left, right):
-    exact = left.dtype == jnp.float32
-    return jnp.dot(left, right, precision="highest" if exact else None, preferred_element_type=jnp.float32)
+def _num_programs(tile: Tile, num_edges: int, channels: int) -> int:
+    return pl.cdiv(num_edges, tile.pieces * max(1, tile.rows // _power_of_two(channels)))
 
 
-def _each_edge(num_edges: int, body) -> None:
-    first = pl.program_id(0) * EDGES
+def _sigmoid(values: jax.Array, exact: bool) -> jax.Array:
+    return jax.nn.sigmoid(values) if exact else 0.5 + 0.5 * plt.approx_tanh(0.5 * values)
 
-    def step(number, _):
-        edge = first + number
-        pl.when(edge < num_edges)(lambda: body(edge))
+
+def _dot(left, right, axis: int):
+    """Sum over an axis of `left` and the first of `right`, in float32."""
+    precision = "highest" if left.dtype == jnp.float32 else None
+    return jax.lax.dot_general(
+        left, right, (((axis,), (0,)), ((), ())), precision=precision, preferred_element_type=jnp.float32
+    )
+
+
+def _to_points(coefficients, matrices) -> jax.Array:
+    """[rows, points] of [n, rows] and [n, points] of each |m|."""
+    return sum(_dot(part, matrix, 0) for part, matrix in zip(coefficients, matrices, strict=True))
+
+
+def _add(totals, values, matrices) -> list:
+    """[rows, n] of each |m|, and what [rows, points] add to them."""
+    return [total + _dot(values, matrix, 1) for total, matrix in zip(totals, matrices, strict=True)]
+
+
+def _groups(refs: Sequence, size: int) -> list[Sequence]:
+    return [refs[start : start + size] for start in range(0, len(refs), size)]
+
+
+def _pieces(refs, axis: int, size: int) -> list[list[jax.Array]]:
+    """The matrices of each |m| for some points, then the next."""
+    number = refs[0].shape[axis] // size
+    return [[ref[(slice(None),) * axis + (pl.ds(i * size, size),)] for ref in refs] for i in range(number)]
+
+
+def _kernel(order: EdgeOrder, tile: Tile, exact: bool, gates, *refs) -> None:
+    num_edges, channels = gates.shape
+    forth, back, inputs, outputs = _groups(refs, order.mmax + 1)
+    steps = list(zip(_pieces(forth, 1, tile.points), _pieces(back, 0, tile.points), strict=True))
+
+    first = pl.program_id(0) * tile.pieces
+
+    def piece_of(number, _):
+        rows = _Rows(order, tile, first + number, num_edges, channels)
+        coefficients, totals = rows.load(inputs), [0.0] * len(outputs)
+        for to_points, from_points in steps:
+            values = _to_points(coefficients, to_points)
+            values = values * _sigmoid(values, exact)
+            totals = _add(totals, values.astype(from_points[0].dtype), from_points)
+        scalars = plt.load(gates.at[rows.edge, rows.column], mask=rows.real, other=0).astype(totals[0].dtype)
+        scalars = scalars * _sigmoid(scalars, exact)
+        totals[0] = jnp.where(jnp.arange(totals[0].shape[1])[None, :] == 0, scalars[:, None], totals[0])
+        rows.store(outputs, totals)
         return 0
 
-    jax.lax.fori_loop(0, EDGES, step, 0)
+    jax.lax.fori_loop(0, tile.pieces, piece_of, 0)
 
 
-def _kernel(order: EdgeOrder, num_edges: int, channels: int, forth, back, gates, *refs) -> None:
-    count = order.mmax + 1
-    inputs, outputs = refs[:count], refs[count:]
-    to_points, from_points = forth[...], back[...]
+def _backward_kernel(order: EdgeOrder, tile: Tile, exact: bool, gates, *refs) -> None:
+    num_edges, channels = gates.shape
+    forth, forth_t, back_t, inputs, gradients, outputs = _groups(refs, order.mmax + 1)
+    steps = [_pieces(matrices, axis, tile.points) for matrices, axis in ((forth, 1), (forth_t, 0), (back_t, 1))]
 
-    def edge_of(edge):
-        rows = _Rows(order, forth.shape[1], edge, channels)
-        values = _dot(to_points, rows.load(inputs))
-        values = values * jax.nn.sigmoid(values)
-        out = _dot(from_points, values.astype(to_points.dtype))
-        scalars = plt.load(gates.at[edge, rows.column], mask=rows.real, other=0).astype(out.dtype)
-        scalars = scalars * jax.nn.sigmoid(scalars)
-        rows.store(outputs, jnp.where(rows.row[:, None] == 0, scalars[None, :], out))
+    first = pl.program_id(0) * tile.pieces
 
-    _each_edge(num_edges, edge_of)
+    def piece_of(number, _):
+        rows = _Rows(order, tile, first + number, num_edges, channels)
+        coefficients, gradient, totals = rows.load(inputs), rows.load(gradients), [0.0] * len(outputs)
+        for to_points, of_points, from_points in zip(*steps, strict=True):
+            values = _to_points(coefficients, to_points)
+            sigmoid = _sigmoid(values, exact)
+            slope = sigmoid * (1 + values * (1 - sigmoid)) * _to_points(gradient, from_points)
+            totals = _add(totals, slope.astype(of_points[0].dtype), of_points)
+        rows.store(outputs, totals)
+        return 0
 
-
-def _backward_kernel(order: EdgeOrder, num_edges: int, channels: int, forth, forth_t, back_t, *refs) -> None:
-    count = order.mmax + 1
-    inputs, gradients, outputs = refs[:count], refs[count : 2 * count], refs[2 * count :]
-    to_points, of_points, from_points = forth[...], forth_t[...], back_t[...]
-
-    def edge_of(edge):
-        rows = _Rows(order, forth.shape[1], edge, channels)
-        values = _dot(to_points, rows.load(inputs))
-        gradient = rows.load(gradients)
-        gradient = jnp.where(rows.row[:, None] == 0, jnp.zeros_like(gradient), gradient)
-        sigmoid = jax.nn.sigmoid(values)
-        slope = sigmoid * (1 + values * (1 - sigmoid)) * _dot(from_points, gradient)
-        rows.store(outputs, _dot(of_points, slope.astype(to_points.dtype)))
-
-    _each_edge(num_edges, edge_of)
+    jax.lax.fori_loop(0, tile.pieces, piece_of, 0)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
@@ -122,14 +164,19 @@ def separable_s2(
     grid: SphereGrid, order: EdgeOrder, interpret: bool, blocks: list[jax.Array], gates: jax.Array
 ) -> list[jax.Array]:
     """As `activations.separable_s2`."""
-    lead, channels = gates.shape[:-1], gates.shape[-1]
-    num_edges = int(np.prod(lead))
-    flat = [block.reshape(num_edges, *block.shape[-2:]) for block in blocks]
-    shapes = [jax.ShapeDtypeStruct(block.shape, block.dtype) for block in flat]
-    kernel = functools.partial(_kernel, order, num_edges, channels)
-    inputs = (*_matrices(grid, order, blocks[0].dtype), gates.reshape(num_edges, channels), *flat)
-    out = run_kernel(kernel, inputs, shapes, (pl.cdiv(num_edges, EDGES),), WARPS, interpret)
-    return [new.reshape(old.shape) for new, old in zip(out, blocks, strict=True)]
+    return _run(_kernel, FORWARD, order, interpret, gates, _matrices(grid, order, FORWARD.points, gates.dtype), (blocks,))
+
+
+def _run(kernel, tile, order, interpret, gates, matrices, arrays) -> list[jax.Array]:
+    """The kernel on matrices and arrays of each |m|; its outputs have the shapes of the first array."""
+    num_edges, channels = int(np.prod(gates.shape[:-1])), gates.shape[-1]
+    flat = [block.reshape(num_edges, *block.shape[-2:]) for blocks in arrays for block in blocks]
+    shapes = [jax.ShapeDtypeStruct(block.shape, block.dtype) for block in flat[: order.mmax + 1]]
+    exact = gates.dtype == jnp.float32 or interpret
+    inputs = (gates.reshape(num_edges, channels), *(matrix for group in matrices for matrix in group), *flat)
+    kernel = functools.partial(kernel, order, tile, exact)
+    out = run_kernel(kernel, inputs, shapes, (_num_programs(tile, num_edges, channels),), tile.warps, interpret)
+    return [new.reshape(old.shape) for new, old in zip(out, arrays[0], strict=True)]
 
 
 def _forward(grid, order, interpret, blocks, gates):
@@ -138,16 +185,13 @@ def _forward(grid, order, interpret, blocks, gates):
 
 def _backward(grid, order, interpret, kept, gradients):
     blocks, gates = kept
-    channels, num_edges = gates.shape[-1], int(np.prod(gates.shape[:-1]))
-    flat = [array.reshape(num_edges, *array.shape[-2:]) for array in (*blocks, *gradients)]
-    shapes = [jax.ShapeDtypeStruct(block.shape, block.dtype) for block in flat[: len(blocks)]]
-    forth, back = _matrices(grid, order, blocks[0].dtype)
-    kernel = functools.partial(_backward_kernel, order, num_edges, channels)
-    inputs = (forth, forth.T, back.T, *flat)
-    out = run_kernel(kernel, inputs, shapes, (pl.cdiv(num_edges, EDGES),), WARPS, interpret)
+    forth, back = _matrices(grid, order, BACKWARD.points, gates.dtype)
+    back_t = [matrix.T for matrix in back]
+    back_t[0] = back_t[0].at[0].set(0)  # l = 0 is the gates'
+    matrices = (forth, [matrix.T for matrix in forth], back_t)
+    of_blocks = _run(_backward_kernel, BACKWARD, order, interpret, gates, matrices, (blocks, gradients))
     _, pull = jax.vjp(lambda gates: jax.nn.silu(gates.astype(wide(gates.dtype))), gates)
-    of_gates = pull(gradients[0][..., 0, :].astype(wide(gates.dtype)))[0]
-    return [new.reshape(old.shape) for new, old in zip(out, blocks, strict=True)], of_gates
+    return of_blocks, pull(gradients[0][..., 0, :].astype(wide(gates.dtype)))[0]
 
 
 separable_s2.defvjp(_forward, _backward)
