@@ -44,20 +44,23 @@ class SphereGrid:
         return harmonics, (harmonics * weights[:, None]).T
 
 
+ALIGNED = 8
+"""Points are padded to a multiple of this with zeros, or the product that sums over them copies all of them to do so."""
+
+
 def to_grid(matrix: np.ndarray, features: jax.Array) -> jax.Array:
-    """Values [..., P, C] at the grid's points of coefficients [..., n, C]."""
-    return _transform(matrix, features)
+    """Values [P, ..., C] at the grid's points, padded, of coefficients [..., n, C]: not transposed after the product."""
+    padded = np.pad(matrix, [(0, -len(matrix) % ALIGNED), (0, 0)])
+    return jnp.tensordot(
+        jnp.asarray(padded, features.dtype), features, axes=(1, -2), precision=precision(features.dtype)
+    )
 
 
 def from_grid(matrix: np.ndarray, values: jax.Array) -> jax.Array:
-    """Coefficients [..., n, C] of values [..., P, C] at the grid's points."""
-    return _transform(matrix, values)
-
-
-def _transform(matrix: np.ndarray, array: jax.Array) -> jax.Array:
-    return jnp.einsum(
-        "pn,...nc->...pc", jnp.asarray(matrix, array.dtype), array, precision=precision(array.dtype)
-    )
+    """Coefficients [..., n, C] of values [P, ..., C] at the grid's points, padded."""
+    padded = np.pad(matrix, [(0, 0), (0, -matrix.shape[1] % ALIGNED)])
+    product = jnp.tensordot(jnp.asarray(padded, values.dtype), values, axes=1, precision=precision(values.dtype))
+    return jnp.moveaxis(product, 0, -2)
 
 
 def wide(dtype) -> jnp.dtype:

@@ -25,7 +25,7 @@ from vdw_jax.equivariant.kernels import run_kernel
 
 @dataclasses.dataclass(frozen=True)
 class Tile:
-    """What one program works on, and with how many warps; sizes are powers of 2, edges divide `rotation.PADDING`."""
+    """What one program works on, and with how many warps; sizes are powers of 2."""
 
     edges: int
     channels: int
@@ -34,7 +34,7 @@ class Tile:
 
 # The fastest, or nearly so, of 19 on an H100 for both configs/j2dh8.py and configs/paper.py: benchmarks/NOTES.md.
 SEND, SEND_BACKWARD = Tile(1, 128, 1), Tile(1, 128, 1)
-COLLECT, COLLECT_BACKWARD = Tile(4, 64, 2), Tile(8, 64, 4)
+COLLECT, COLLECT_BACKWARD = Tile(1, 128, 1), Tile(1, 128, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +105,7 @@ class _Edges:
     def entries(self, turn: Turn) -> list[jax.Array]:
         """Row of the frame, each entry [edges, 1]."""
         return [
-            _load(self.frames, self.batch, self.node, turn.row + column, self.slot)[:, None]
+            _load(self.frames, self.batch, self.node, self.slot, turn.row + column)[:, None]
             for column in range(2 * turn.degree + 1)
         ]
 
@@ -154,9 +154,9 @@ class _Ends:
         self.num_slots, self.channels = weights.shape[2], channels
         self.frames, self.sorted_edges, self.tile, self.lanes = frames, sorted_edges, tile, lanes
 
-    def num_pieces(self, parts: int) -> jax.Array:
-        """How many tiles each of some programs has to go through."""
-        size = jnp.int32(self.tile.edges * parts)
+    def num_pieces(self) -> jax.Array:
+        """How many tiles they are."""
+        size = jnp.int32(self.tile.edges)
         return jax.lax.div(self.num_fed + self.num_slots + size - 1, size)
 
     def piece(self, number: jax.Array) -> tuple[_Edges, jax.Array]:
@@ -171,41 +171,46 @@ class _Ends:
         return edges, jnp.where(is_fed, 0, self.channels)[:, None]
 
 
-PARTS = 2
-"""Programs of `send` that share the edges of a node."""
+def _degree_by_degree(order: EdgeOrder, which: jax.Array, body) -> None:
+    """`body(degree, its turns)` for the one that this program is for, the longest first."""
+    for degree, rows in enumerate(turns(order)):
+        pl.when(which == order.lmax - degree)(functools.partial(body, degree, rows))
 
 
 def _send_kernel(order: EdgeOrder, tile: Tile, sorted_edges, start, nodes, frames, weights, *out) -> None:
-    """A node turned into the frame of each edge it is an end of."""
+    """One degree of a node, turned into the frame of each edge it is an end of."""
     channels, which = nodes.shape[-1], pl.program_id(2)
-    lanes = _Lanes(which // PARTS, tile.channels, channels)
+    lanes = _Lanes(which // (order.lmax + 1), tile.channels, channels)
     ends = _Ends(frames, weights, sorted_edges, start, tile, lanes, channels)
-    for degree, rows in enumerate(turns(order)):
+
+    def degree_of(degree, rows):
         values = [_row(lanes, nodes, ends.batch, ends.node, place) for place in _places(degree)]
 
-        def piece_of(number, nothing, rows=rows, values=values):
-            edges, shift = ends.piece(number * PARTS + which % PARTS)
+        def piece_of(number, nothing):
+            edges, shift = ends.piece(number)
             for turn in rows:
                 turned = _sum(entry * value for entry, value in zip(edges.entries(turn), values, strict=True))
                 scale = edges.load(weights, shift=turn.weight * 2 * channels + shift)
                 edges.store(out[abs(turn.m)], turned * scale, turn.place, shift=shift)
             return nothing
 
-        jax.lax.fori_loop(0, ends.num_pieces(PARTS), piece_of, ())
+        jax.lax.fori_loop(0, ends.num_pieces(), piece_of, ())
+
+    _degree_by_degree(order, which % (order.lmax + 1), degree_of)
 
 
 def _send_backward_kernel(order, tile, sorted_edges, start, nodes, frames, weights, *rest) -> None:
-    """A node: from its half of the messages it is an end of, the gradients of their weights and of itself."""
+    """One degree of a node: from its half of the messages it is an end of, gradients of their weights and of itself."""
     *gradients, of_nodes, of_weights = rest
-    channels = nodes.shape[-1]
-    lanes = _Lanes(pl.program_id(2), tile.channels, channels)
+    channels, which = nodes.shape[-1], pl.program_id(2)
+    lanes = _Lanes(which // (order.lmax + 1), tile.channels, channels)
     ends = _Ends(frames, weights, sorted_edges, start, tile, lanes, channels)
-    zero = jnp.zeros((tile.edges, tile.channels), wide(nodes.dtype))
-    for degree, rows in enumerate(turns(order)):
+
+    def degree_of(degree, rows):
         places = _places(degree)
         values = [_row(lanes, nodes, ends.batch, ends.node, place) for place in places]
 
-        def piece_of(number, totals, rows=rows, values=values):
+        def piece_of(number, totals):
             edges, shift = ends.piece(number)
             for weight, both in itertools.groupby(sorted(rows, key=lambda turn: abs(turn.m)), lambda turn: turn.weight):
                 key, of_weight = weight * 2 * channels + shift, 0.0
@@ -217,35 +222,41 @@ def _send_backward_kernel(order, tile, sorted_edges, start, nodes, frames, weigh
                 edges.store(of_weights, of_weight, shift=key)
             return totals
 
-        totals = jax.lax.fori_loop(0, ends.num_pieces(1), piece_of, (zero,) * len(places))
+        zero = jnp.zeros((tile.edges, tile.channels), wide(nodes.dtype))
+        totals = jax.lax.fori_loop(0, ends.num_pieces(), piece_of, (zero,) * len(places))
         for place, total in zip(places, totals, strict=True):
             where = _at(of_nodes, ends.batch, ends.node, place, lanes.column)
             plt.store(where, total.sum(0).astype(of_nodes.dtype), mask=lanes.real)
 
+    _degree_by_degree(order, which % (order.lmax + 1), degree_of)
+
 
 def _collect_kernel(order: EdgeOrder, tile: Tile, frames, weights, *rest) -> None:
+    """One degree of the sum over the edges of a node."""
     *values, out = rest
     columns, num_slots, width = out.shape[-1], weights.shape[2], out.shape[-1] // weights.shape[-1]
-    batch, node = pl.program_id(0), pl.program_id(1)
-    lanes = _Lanes(pl.program_id(2), tile.channels, columns)
-    zero = jnp.zeros((tile.edges, tile.channels), wide(out.dtype))
+    batch, node, which = (pl.program_id(axis) for axis in range(3))
+    lanes = _Lanes(which // (order.lmax + 1), tile.channels, columns)
 
-    def edges_of(piece, total):
-        slot, real = _piece(num_slots, tile.edges, piece)
-        edges = _Edges(frames, batch, node, slot, real, lanes)
-        weight = _load(weights, batch, node, slot[:, None], lanes.column[None, :] // width, mask=edges.mask)
-        total = list(total)
-        for degree, rows in enumerate(turns(order)):
+    def degree_of(degree, rows):
+        places = _places(degree)
+
+        def piece_of(piece, totals):
+            slot, real = _piece(num_slots, tile.edges, piece)
+            edges = _Edges(frames, batch, node, slot, real, lanes)
+            weight = _load(weights, batch, node, slot[:, None], lanes.column[None, :] // width, mask=edges.mask)
             for turn in rows:
                 value = weight * edges.load(values[abs(turn.m)], turn.place)
-                for place, entry in zip(_places(degree), edges.entries(turn), strict=True):
-                    total[place] += entry * value
-        return tuple(total)
+                totals = [total + entry * value for total, entry in zip(totals, edges.entries(turn), strict=True)]
+            return tuple(totals)
 
-    total = jax.lax.fori_loop(0, pl.cdiv(num_slots, tile.edges), edges_of, (zero,) * (order.lmax + 1) ** 2)
-    for place, value in enumerate(total):
-        where = _at(out, batch, node, place, lanes.column)
-        plt.store(where, value.sum(0).astype(out.dtype), mask=lanes.real)
+        zero = jnp.zeros((tile.edges, tile.channels), wide(out.dtype))
+        totals = jax.lax.fori_loop(0, pl.cdiv(num_slots, tile.edges), piece_of, (zero,) * len(places))
+        for place, total in zip(places, totals, strict=True):
+            where = _at(out, batch, node, place, lanes.column)
+            plt.store(where, total.sum(0).astype(out.dtype), mask=lanes.real)
+
+    _degree_by_degree(order, which % (order.lmax + 1), degree_of)
 
 
 def _collect_backward_kernel(order: EdgeOrder, tile: Tile, frames, weights, gradient, *rest) -> None:
@@ -279,7 +290,7 @@ def send(order: EdgeOrder, packed, nodes, index, weights, *, interpret: bool = F
     """`messages.send` with packed frames [B, N, K, R]."""
     size, num_nodes, num_slots, _ = weights.shape
     channels, tile = nodes.shape[-1], SEND
-    grid = (size, num_nodes, PARTS * pl.cdiv(channels, tile.channels))
+    grid = (size, num_nodes, (order.lmax + 1) * pl.cdiv(channels, tile.channels))
     out_shape = _shape(weights.shape[:3], order, 2 * channels, nodes.dtype)
     inputs = (*incoming(index, num_nodes, num_slots), nodes, packed, weights)
     return run_kernel(functools.partial(_send_kernel, order, tile), inputs, out_shape, grid, tile.warps, interpret)
@@ -289,7 +300,7 @@ def send_backward(order, packed, nodes, index, weights, gradients, *, interpret:
     """Gradients of `send` with respect to nodes and weights."""
     size, num_nodes, num_slots, _ = weights.shape
     channels, tile = nodes.shape[-1], SEND_BACKWARD
-    grid = (size, num_nodes, pl.cdiv(channels, tile.channels))
+    grid = (size, num_nodes, (order.lmax + 1) * pl.cdiv(channels, tile.channels))
     out_shape = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (nodes, weights)]
     kernel = functools.partial(_send_backward_kernel, order, tile)
     inputs = (*incoming(index, num_nodes, num_slots), nodes, packed, weights, *gradients)
@@ -300,7 +311,7 @@ def collect(order: EdgeOrder, packed, values, weights, *, interpret: bool = Fals
     """`messages.collect` with packed frames."""
     size, num_nodes = weights.shape[:2]
     columns, tile = values[0].shape[-1], COLLECT
-    grid = (size, num_nodes, pl.cdiv(columns, tile.channels))
+    grid = (size, num_nodes, (order.lmax + 1) * pl.cdiv(columns, tile.channels))
     out_shape = jax.ShapeDtypeStruct((size, num_nodes, (order.lmax + 1) ** 2, columns), values[0].dtype)
     kernel = functools.partial(_collect_kernel, order, tile)
     return run_kernel(kernel, (packed, weights, *values), [out_shape], grid, tile.warps, interpret)[0]

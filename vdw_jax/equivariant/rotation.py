@@ -13,10 +13,6 @@ from flax import struct
 from vdw_jax.equivariant.grid import wide
 from vdw_jax.equivariant.irreps import EdgeOrder, rotation_to_pole, wigner_blocks
 
-PADDING = 8
-"""Slots of packed frames are a multiple of this."""
-
-
 @struct.dataclass
 class EdgeFrames:
     """Wigner matrices that turn every edge onto the polar axis, block by block."""
@@ -24,7 +20,7 @@ class EdgeFrames:
     blocks: tuple[
         jax.Array, ...
     ]  # l = 0..lmax, each [..., min(2l, 2mmax)+1, 2l+1] float32, rows m = -mmax..mmax
-    packed: jax.Array  # the same for `message_kernels`, [..., R, K]
+    packed: jax.Array  # the same for `message_kernels`, [..., R]
     order: EdgeOrder = struct.field(pytree_node=False)
 
 
@@ -40,10 +36,8 @@ def edge_frames(vectors: jax.Array, order: EdgeOrder) -> EdgeFrames:
 
 
 def pack(blocks: tuple[jax.Array, ...]) -> jax.Array:
-    """Wigner matrices side by side, slots last and padded to a multiple of `PADDING`: [..., R, K]."""
-    rows = jnp.concatenate([block.reshape(*block.shape[:-2], -1) for block in blocks], axis=-1)
-    padding = [(0, 0)] * (rows.ndim - 2) + [(0, -rows.shape[-2] % PADDING), (0, 0)]
-    return jnp.swapaxes(jnp.pad(rows, padding), -1, -2)
+    """Wigner matrices of an edge side by side: [..., R]."""
+    return jnp.concatenate([block.reshape(*block.shape[:-2], -1) for block in blocks], axis=-1)
 
 
 def to_edges(frames: EdgeFrames, features: jax.Array) -> jax.Array:

@@ -32,7 +32,7 @@ class Tile:
     warps: int
 
 
-FORWARD, BACKWARD = Tile(64, 8, 32, 4), Tile(64, 8, 32, 4)
+FORWARD, BACKWARD = Tile(64, 8, 32, 4), Tile(64, 16, 32, 4)
 
 
 def _power_of_two(size: int) -> int:
@@ -115,27 +115,40 @@ def _pieces(refs, axis: int, size: int) -> list[list[jax.Array]]:
     return [[ref[(slice(None),) * axis + (pl.ds(i * size, size),)] for ref in refs] for i in range(number)]
 
 
+def _each_piece(tile: Tile, load, body) -> None:
+    """`body(number, load(number))` of all pieces of this program; the next is loaded while one is worked on."""
+    first = pl.program_id(0) * tile.pieces
+
+    def step(number, loaded):
+        following = load(jnp.minimum(number + 1, first + tile.pieces - 1))
+        body(number, loaded)
+        return following
+
+    jax.lax.fori_loop(first, first + tile.pieces, step, load(first))
+
+
 def _kernel(order: EdgeOrder, tile: Tile, exact: bool, gates, *refs) -> None:
     num_edges, channels = gates.shape
     forth, back, inputs, outputs = _groups(refs, order.mmax + 1)
     steps = list(zip(_pieces(forth, 1, tile.points), _pieces(back, 0, tile.points), strict=True))
 
-    first = pl.program_id(0) * tile.pieces
+    def load(number):
+        rows = _Rows(order, tile, number, num_edges, channels)
+        return rows.load(inputs), plt.load(gates.at[rows.edge, rows.column], mask=rows.real, other=0)
 
-    def piece_of(number, _):
-        rows = _Rows(order, tile, first + number, num_edges, channels)
-        coefficients, totals = rows.load(inputs), [0.0] * len(outputs)
+    def body(number, loaded):
+        coefficients, scalars = loaded
+        totals = [0.0] * len(outputs)
         for to_points, from_points in steps:
             values = _to_points(coefficients, to_points)
             values = values * _sigmoid(values, exact)
             totals = _add(totals, values.astype(from_points[0].dtype), from_points)
-        scalars = plt.load(gates.at[rows.edge, rows.column], mask=rows.real, other=0).astype(totals[0].dtype)
+        scalars = scalars.astype(totals[0].dtype)
         scalars = scalars * _sigmoid(scalars, exact)
         totals[0] = jnp.where(jnp.arange(totals[0].shape[1])[None, :] == 0, scalars[:, None], totals[0])
-        rows.store(outputs, totals)
-        return 0
+        _Rows(order, tile, number, num_edges, channels).store(outputs, totals)
 
-    jax.lax.fori_loop(0, tile.pieces, piece_of, 0)
+    _each_piece(tile, load, body)
 
 
 def _backward_kernel(order: EdgeOrder, tile: Tile, exact: bool, gates, *refs) -> None:
@@ -143,20 +156,21 @@ def _backward_kernel(order: EdgeOrder, tile: Tile, exact: bool, gates, *refs) ->
     forth, forth_t, back_t, inputs, gradients, outputs = _groups(refs, order.mmax + 1)
     steps = [_pieces(matrices, axis, tile.points) for matrices, axis in ((forth, 1), (forth_t, 0), (back_t, 1))]
 
-    first = pl.program_id(0) * tile.pieces
+    def load(number):
+        rows = _Rows(order, tile, number, num_edges, channels)
+        return rows.load(inputs), rows.load(gradients)
 
-    def piece_of(number, _):
-        rows = _Rows(order, tile, first + number, num_edges, channels)
-        coefficients, gradient, totals = rows.load(inputs), rows.load(gradients), [0.0] * len(outputs)
+    def body(number, loaded):
+        coefficients, gradient = loaded
+        totals = [0.0] * len(outputs)
         for to_points, of_points, from_points in zip(*steps, strict=True):
             values = _to_points(coefficients, to_points)
             sigmoid = _sigmoid(values, exact)
             slope = sigmoid * (1 + values * (1 - sigmoid)) * _to_points(gradient, from_points)
             totals = _add(totals, slope.astype(of_points[0].dtype), of_points)
-        rows.store(outputs, totals)
-        return 0
+        _Rows(order, tile, number, num_edges, channels).store(outputs, totals)
 
-    jax.lax.fori_loop(0, tile.pieces, piece_of, 0)
+    _each_piece(tile, load, body)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
@@ -164,7 +178,8 @@ def separable_s2(
     grid: SphereGrid, order: EdgeOrder, interpret: bool, blocks: list[jax.Array], gates: jax.Array
 ) -> list[jax.Array]:
     """As `activations.separable_s2`."""
-    return _run(_kernel, FORWARD, order, interpret, gates, _matrices(grid, order, FORWARD.points, gates.dtype), (blocks,))
+    matrices = _matrices(grid, order, FORWARD.points, gates.dtype)
+    return _run(_kernel, FORWARD, order, interpret, gates, matrices, (blocks,))
 
 
 def _run(kernel, tile, order, interpret, gates, matrices, arrays) -> list[jax.Array]:
@@ -175,7 +190,8 @@ def _run(kernel, tile, order, interpret, gates, matrices, arrays) -> list[jax.Ar
     exact = gates.dtype == jnp.float32 or interpret
     inputs = (gates.reshape(num_edges, channels), *(matrix for group in matrices for matrix in group), *flat)
     kernel = functools.partial(kernel, order, tile, exact)
-    out = run_kernel(kernel, inputs, shapes, (_num_programs(tile, num_edges, channels),), tile.warps, interpret)
+    grid = (_num_programs(tile, num_edges, channels),)
+    out = run_kernel(kernel, inputs, shapes, grid, tile.warps, interpret)
     return [new.reshape(old.shape) for new, old in zip(out, arrays[0], strict=True)]
 
 
