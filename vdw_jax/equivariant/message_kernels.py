@@ -20,7 +20,7 @@ from jax.experimental.pallas import triton as plt
 
 from vdw_jax.equivariant.grid import wide
 from vdw_jax.equivariant.irreps import EdgeOrder
-from vdw_jax.equivariant.kernels import run_kernel
+from vdw_jax.equivariant.kernels import fma, run_kernel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Tile:
 
 
 # The fastest, or nearly so, of 19 on an H100 for both configs/j2dh8.py and configs/paper.py: benchmarks/NOTES.md.
-SEND, SEND_BACKWARD = Tile(1, 128, 1), Tile(1, 128, 1)
-COLLECT, COLLECT_BACKWARD = Tile(1, 128, 1), Tile(1, 128, 1)
+SEND, SEND_BACKWARD = Tile(2, 128, 1), Tile(1, 128, 1)
+COLLECT, COLLECT_BACKWARD = Tile(2, 128, 1), Tile(1, 128, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,8 +128,19 @@ def _row(lanes: _Lanes, ref, batch, node, place):
     return _load(ref, batch, node, place, lanes.column, mask=lanes.real)[None, :]
 
 
-def _sum(terms):
-    return functools.reduce(lambda a, b: a + b, terms)
+def _dot(entries, values):
+    """Sum of products."""
+    total = entries[0] * values[0]
+    for entry, value in zip(entries[1:], values[1:], strict=True):
+        total = fma(entry, value, total)
+    return total
+
+
+def _source(index, batch, node, slot, real, num_nodes: int, num_slots: int):
+    if index is None:
+        times = num_slots // (num_nodes + 1)
+        return jnp.where(slot < num_nodes * times, slot // times, node)
+    return _load(index, batch, node, slot, mask=real)
 
 
 def _piece(count: int, size: int, number: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -143,89 +154,83 @@ def _places(degree: int) -> range:
     return range(degree**2, (degree + 1) ** 2)
 
 
-class _Ends:
-    """The edges that a node is an end of: those it feeds, then its own. A message's first half is its source's."""
-
-    def __init__(self, frames, weights, sorted_edges, start, tile: Tile, lanes: _Lanes, channels: int) -> None:
-        self.batch, self.node = pl.program_id(0), pl.program_id(1)
-        self.listed = 0 if start.shape[0] == 1 else self.batch
-        self.first = _load(start, self.listed, self.node)
-        self.num_fed = _load(start, self.listed, self.node + 1) - self.first
-        self.num_slots, self.channels = weights.shape[2], channels
-        self.frames, self.sorted_edges, self.tile, self.lanes = frames, sorted_edges, tile, lanes
-
-    def num_pieces(self) -> jax.Array:
-        """How many tiles they are."""
-        size = jnp.int32(self.tile.edges)
-        return jax.lax.div(self.num_fed + self.num_slots + size - 1, size)
-
-    def piece(self, number: jax.Array) -> tuple[_Edges, jax.Array]:
-        """Edges, and where their half of a message begins [edges, 1]."""
-        place = number * self.tile.edges + jnp.arange(self.tile.edges)
-        is_fed = place < self.num_fed
-        fed = _load(self.sorted_edges, self.listed, self.first + place, mask=is_fed)
-        edge = jnp.where(is_fed, fed, self.node * self.num_slots + place - self.num_fed)
-        real = place < self.num_fed + self.num_slots
-        node, slot = edge // self.num_slots, edge % self.num_slots
-        edges = _Edges(self.frames, self.batch, node, slot, real, self.lanes)
-        return edges, jnp.where(is_fed, 0, self.channels)[:, None]
-
-
 def _degree_by_degree(order: EdgeOrder, which: jax.Array, body) -> None:
     """`body(degree, its turns)` for the one that this program is for, the longest first."""
     for degree, rows in enumerate(turns(order)):
         pl.when(which == order.lmax - degree)(functools.partial(body, degree, rows))
 
 
-def _send_kernel(order: EdgeOrder, tile: Tile, sorted_edges, start, nodes, frames, weights, *out) -> None:
-    """One degree of a node, turned into the frame of each edge it is an end of."""
-    channels, which = nodes.shape[-1], pl.program_id(2)
+def _send_kernel(order: EdgeOrder, tile: Tile, index, nodes, frames, weights, *out) -> None:
+    """One degree of a node and its neighbours, turned into the frames of its edges."""
+    channels, num_slots, num_nodes = nodes.shape[-1], weights.shape[2], nodes.shape[1]
+    batch, node, which = (pl.program_id(axis) for axis in range(3))
     lanes = _Lanes(which // (order.lmax + 1), tile.channels, channels)
-    ends = _Ends(frames, weights, sorted_edges, start, tile, lanes, channels)
 
     def degree_of(degree, rows):
-        values = [_row(lanes, nodes, ends.batch, ends.node, place) for place in _places(degree)]
+        places = _places(degree)
+        own = [_row(lanes, nodes, batch, node, place) for place in places]
 
-        def piece_of(number, nothing):
-            edges, shift = ends.piece(number)
+        def piece_of(piece, nothing):
+            slot, real = _piece(num_slots, tile.edges, piece)
+            edges = _Edges(frames, batch, node, slot, real, lanes)
+            source = _source(index, batch, node, slot, real, num_nodes, num_slots)
+            near = [_load(nodes, batch, source[:, None], p, lanes.column[None, :], mask=edges.mask) for p in places]
             for turn in rows:
-                turned = _sum(entry * value for entry, value in zip(edges.entries(turn), values, strict=True))
-                scale = edges.load(weights, shift=turn.weight * 2 * channels + shift)
-                edges.store(out[abs(turn.m)], turned * scale, turn.place, shift=shift)
+                entries = edges.entries(turn)
+                for values, shift in ((near, 0), (own, channels)):
+                    scale = edges.load(weights, shift=turn.weight * 2 * channels + shift)
+                    edges.store(out[abs(turn.m)], _dot(entries, values) * scale, turn.place, shift=shift)
             return nothing
 
-        jax.lax.fori_loop(0, ends.num_pieces(), piece_of, ())
+        jax.lax.fori_loop(0, pl.cdiv(num_slots, tile.edges), piece_of, ())
 
     _degree_by_degree(order, which % (order.lmax + 1), degree_of)
 
 
 def _send_backward_kernel(order, tile, sorted_edges, start, nodes, frames, weights, *rest) -> None:
-    """One degree of a node: from its half of the messages it is an end of, gradients of their weights and of itself."""
+    """One degree of a node: from its half of the messages it is an end of, gradients of their weights and of itself.
+
+    First of the edges it feeds, whose messages begin with it, then of its own, whose second half it is.
+    """
     *gradients, of_nodes, of_weights = rest
-    channels, which = nodes.shape[-1], pl.program_id(2)
+    channels, num_slots, which = nodes.shape[-1], weights.shape[2], pl.program_id(2)
+    batch, node = pl.program_id(0), pl.program_id(1)
     lanes = _Lanes(which // (order.lmax + 1), tile.channels, channels)
-    ends = _Ends(frames, weights, sorted_edges, start, tile, lanes, channels)
+    listed = 0 if start.shape[0] == 1 else batch
+    first, last = _load(start, listed, node), _load(start, listed, node + 1)
+    num_fed = jax.lax.div(last - first + jnp.int32(tile.edges - 1), jnp.int32(tile.edges))
+
+    def edges_of(piece):
+        """Edges, and where their half of a message begins."""
+        is_own = piece >= num_fed
+        place = jnp.where(is_own, piece - num_fed, piece) * tile.edges + jnp.arange(tile.edges)
+        real = place < jnp.where(is_own, num_slots, last - first)
+        fed = _load(sorted_edges, listed, first + place, mask=real & ~is_own)
+        edge = jnp.where(is_own, node * num_slots + place, fed)
+        edges = _Edges(frames, batch, edge // num_slots, edge % num_slots, real, lanes)
+        return edges, is_own.astype(jnp.int32) * channels
 
     def degree_of(degree, rows):
         places = _places(degree)
-        values = [_row(lanes, nodes, ends.batch, ends.node, place) for place in places]
+        values = [_row(lanes, nodes, batch, node, place) for place in places]
 
-        def piece_of(number, totals):
-            edges, shift = ends.piece(number)
+        def piece_of(piece, totals):
+            edges, shift = edges_of(piece)
             for weight, both in itertools.groupby(sorted(rows, key=lambda turn: abs(turn.m)), lambda turn: turn.weight):
                 key, of_weight = weight * 2 * channels + shift, 0.0
                 for turn in both:
                     gradient = edges.load(gradients[abs(turn.m)], turn.place, shift=shift)
                     scaled, entries = gradient * edges.load(weights, shift=key), edges.entries(turn)
-                    of_weight += gradient * _sum(entry * value for entry, value in zip(entries, values, strict=True))
-                    totals = tuple(total + entry * scaled for total, entry in zip(totals, entries, strict=True))
+                    of_weight = fma(gradient, _dot(entries, values), of_weight)
+                    totals = tuple(fma(entry, scaled, total) for total, entry in zip(totals, entries, strict=True))
                 edges.store(of_weights, of_weight, shift=key)
             return totals
 
         zero = jnp.zeros((tile.edges, tile.channels), wide(nodes.dtype))
-        totals = jax.lax.fori_loop(0, ends.num_pieces(), piece_of, (zero,) * len(places))
+        num_pieces = num_fed + pl.cdiv(num_slots, tile.edges)
+        totals = jax.lax.fori_loop(0, num_pieces, piece_of, (zero,) * len(places))
         for place, total in zip(places, totals, strict=True):
-            where = _at(of_nodes, ends.batch, ends.node, place, lanes.column)
+            where = _at(of_nodes, batch, node, place, lanes.column)
             plt.store(where, total.sum(0).astype(of_nodes.dtype), mask=lanes.real)
 
     _degree_by_degree(order, which % (order.lmax + 1), degree_of)
@@ -247,7 +252,7 @@ def _collect_kernel(order: EdgeOrder, tile: Tile, frames, weights, *rest) -> Non
             weight = _load(weights, batch, node, slot[:, None], lanes.column[None, :] // width, mask=edges.mask)
             for turn in rows:
                 value = weight * edges.load(values[abs(turn.m)], turn.place)
-                totals = [total + entry * value for total, entry in zip(totals, edges.entries(turn), strict=True)]
+                totals = [fma(entry, value, total) for total, entry in zip(totals, edges.entries(turn), strict=True)]
             return tuple(totals)
 
         zero = jnp.zeros((tile.edges, tile.channels), wide(out.dtype))
@@ -274,8 +279,8 @@ def _collect_backward_kernel(order: EdgeOrder, tile: Tile, frames, weights, grad
     for degree, rows in enumerate(turns(order)):
         own = [_row(lanes, gradient, batch, node, place) for place in _places(degree)]
         for turn in rows:
-            turned = _sum(entry * value for entry, value in zip(edges.entries(turn), own, strict=True))
-            total += turned * edges.load(values[abs(turn.m)], turn.place)
+            turned = _dot(edges.entries(turn), own)
+            total = fma(turned, edges.load(values[abs(turn.m)], turn.place), total)
             edges.store(of_values[abs(turn.m)], weight * turned, turn.place)
     edges.store(products, total)
 
@@ -288,12 +293,16 @@ def _shape(lead, order: EdgeOrder, channels: int, dtype) -> list[jax.ShapeDtypeS
 
 def send(order: EdgeOrder, packed, nodes, index, weights, *, interpret: bool = False) -> list[jax.Array]:
     """`messages.send` with packed frames [B, N, K, R]."""
-    size, num_nodes, num_slots, _ = weights.shape
+    size, num_nodes, _, _ = weights.shape
     channels, tile = nodes.shape[-1], SEND
     grid = (size, num_nodes, (order.lmax + 1) * pl.cdiv(channels, tile.channels))
     out_shape = _shape(weights.shape[:3], order, 2 * channels, nodes.dtype)
-    inputs = (*incoming(index, num_nodes, num_slots), nodes, packed, weights)
-    return run_kernel(functools.partial(_send_kernel, order, tile), inputs, out_shape, grid, tile.warps, interpret)
+    kernel, inputs = functools.partial(_send_kernel, order, tile), (nodes, packed, weights)
+    if index is None:
+        kernel = functools.partial(kernel, None)
+    else:
+        inputs = (index, *inputs)
+    return run_kernel(kernel, inputs, out_shape, grid, tile.warps, interpret)
 
 
 def send_backward(order, packed, nodes, index, weights, gradients, *, interpret: bool = False):

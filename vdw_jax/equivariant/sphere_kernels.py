@@ -2,7 +2,7 @@
 
 XLA writes the values at the grid's points, five times as many numbers as there are coefficients, and reads them again.
 Here some points at a time are made for a tile of edges and channels, and added to what goes back. In bfloat16 a
-sigmoid is one instruction (tanh, to 11 bits): exponential and division would take longer than all the rest.
+sigmoid is made of a tanh, one instruction: an exponential and a division would take longer than all the rest.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jax.experimental.pallas import triton as plt
 
 from vdw_jax.equivariant.grid import SphereGrid, wide
 from vdw_jax.equivariant.irreps import EdgeOrder
-from vdw_jax.equivariant.kernels import run_kernel
+from vdw_jax.equivariant.kernels import fma, run_kernel, tanh
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Tile:
     warps: int
 
 
-FORWARD, BACKWARD = Tile(64, 8, 32, 4), Tile(64, 16, 32, 4)
+FORWARD, BACKWARD = Tile(64, 2, 32, 4), Tile(64, 16, 32, 4)
 
 
 def _power_of_two(size: int) -> int:
@@ -41,13 +41,13 @@ def _power_of_two(size: int) -> int:
 
 
 def _matrices(grid: SphereGrid, order: EdgeOrder, points: int, dtype) -> tuple[list[jax.Array], list[jax.Array]]:
-    """To the grid [n, P] and from it [P, n], of the coefficients of each |m|, padded with zeros."""
+    """To half the grid's values [n, P] and from its values [P, n], of the coefficients of each |m|; padded with zeros."""
     forth, back = grid.matrices(order.lmax, order)
     to_points, from_points = [], []
     for part in (order.block(m) for m in range(order.mmax + 1)):
         size = part.stop - part.start
         padding = [(0, _power_of_two(size) - size), (0, -len(forth) % points)]
-        to_points.append(jnp.asarray(np.pad(forth[:, part].T, padding), dtype))
+        to_points.append(jnp.asarray(np.pad(0.5 * forth[:, part].T, padding), dtype))
         from_points.append(jnp.asarray(np.pad(back[part], padding).T, dtype))
     return to_points, from_points
 
@@ -83,10 +83,6 @@ def _num_programs(tile: Tile, num_edges: int, channels: int) -> int:
     return pl.cdiv(num_edges, tile.pieces * max(1, tile.rows // _power_of_two(channels)))
 
 
-def _sigmoid(values: jax.Array, exact: bool) -> jax.Array:
-    return jax.nn.sigmoid(values) if exact else 0.5 + 0.5 * plt.approx_tanh(0.5 * values)
-
-
 def _dot(left, right, axis: int):
     """Sum over an axis of `left` and the first of `right`, in float32."""
     precision = "highest" if left.dtype == jnp.float32 else None
@@ -115,62 +111,54 @@ def _pieces(refs, axis: int, size: int) -> list[list[jax.Array]]:
     return [[ref[(slice(None),) * axis + (pl.ds(i * size, size),)] for ref in refs] for i in range(number)]
 
 
-def _each_piece(tile: Tile, load, body) -> None:
-    """`body(number, load(number))` of all pieces of this program; the next is loaded while one is worked on."""
-    first = pl.program_id(0) * tile.pieces
+def _silu(half: jax.Array, exact: bool) -> jax.Array:
+    """Of twice the argument: x sigmoid(x) = h + h tanh(h)."""
+    return jax.nn.silu(2 * half) if exact else fma(half, tanh(half), half)
 
-    def step(number, loaded):
-        following = load(jnp.minimum(number + 1, first + tile.pieces - 1))
-        body(number, loaded)
-        return following
 
-    jax.lax.fori_loop(first, first + tile.pieces, step, load(first))
+def _double_slope(half: jax.Array, exact: bool) -> jax.Array:
+    """Twice the derivative of SiLU at twice the argument: (1 + tanh(h)) (1 + h (1 - tanh(h)))."""
+    bend = jnp.tanh(half) if exact else tanh(half)
+    return (1 + bend) * (1 + fma(-half, bend, half))
 
 
 def _kernel(order: EdgeOrder, tile: Tile, exact: bool, gates, *refs) -> None:
     num_edges, channels = gates.shape
     forth, back, inputs, outputs = _groups(refs, order.mmax + 1)
     steps = list(zip(_pieces(forth, 1, tile.points), _pieces(back, 0, tile.points), strict=True))
+    first = pl.program_id(0) * tile.pieces
 
-    def load(number):
-        rows = _Rows(order, tile, number, num_edges, channels)
-        return rows.load(inputs), plt.load(gates.at[rows.edge, rows.column], mask=rows.real, other=0)
-
-    def body(number, loaded):
-        coefficients, scalars = loaded
-        totals = [0.0] * len(outputs)
+    def piece_of(number, _):
+        rows = _Rows(order, tile, first + number, num_edges, channels)
+        coefficients, totals = rows.load(inputs), [0.0] * len(outputs)
         for to_points, from_points in steps:
-            values = _to_points(coefficients, to_points)
-            values = values * _sigmoid(values, exact)
+            values = _silu(_to_points(coefficients, to_points), exact)
             totals = _add(totals, values.astype(from_points[0].dtype), from_points)
-        scalars = scalars.astype(totals[0].dtype)
-        scalars = scalars * _sigmoid(scalars, exact)
-        totals[0] = jnp.where(jnp.arange(totals[0].shape[1])[None, :] == 0, scalars[:, None], totals[0])
-        _Rows(order, tile, number, num_edges, channels).store(outputs, totals)
+        scalars = plt.load(gates.at[rows.edge, rows.column], mask=rows.real, other=0).astype(totals[0].dtype)
+        is_scalar = jnp.arange(totals[0].shape[1])[None, :] == 0
+        totals[0] = jnp.where(is_scalar, _silu(0.5 * scalars, exact)[:, None], totals[0])
+        rows.store(outputs, totals)
+        return 0
 
-    _each_piece(tile, load, body)
+    jax.lax.fori_loop(0, tile.pieces, piece_of, 0)
 
 
 def _backward_kernel(order: EdgeOrder, tile: Tile, exact: bool, gates, *refs) -> None:
     num_edges, channels = gates.shape
     forth, forth_t, back_t, inputs, gradients, outputs = _groups(refs, order.mmax + 1)
     steps = [_pieces(matrices, axis, tile.points) for matrices, axis in ((forth, 1), (forth_t, 0), (back_t, 1))]
+    first = pl.program_id(0) * tile.pieces
 
-    def load(number):
-        rows = _Rows(order, tile, number, num_edges, channels)
-        return rows.load(inputs), rows.load(gradients)
-
-    def body(number, loaded):
-        coefficients, gradient = loaded
-        totals = [0.0] * len(outputs)
+    def piece_of(number, _):
+        rows = _Rows(order, tile, first + number, num_edges, channels)
+        coefficients, gradient, totals = rows.load(inputs), rows.load(gradients), [0.0] * len(outputs)
         for to_points, of_points, from_points in zip(*steps, strict=True):
-            values = _to_points(coefficients, to_points)
-            sigmoid = _sigmoid(values, exact)
-            slope = sigmoid * (1 + values * (1 - sigmoid)) * _to_points(gradient, from_points)
+            slope = _double_slope(_to_points(coefficients, to_points), exact) * _to_points(gradient, from_points)
             totals = _add(totals, slope.astype(of_points[0].dtype), of_points)
-        _Rows(order, tile, number, num_edges, channels).store(outputs, totals)
+        rows.store(outputs, totals)
+        return 0
 
-    _each_piece(tile, load, body)
+    jax.lax.fori_loop(0, tile.pieces, piece_of, 0)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
