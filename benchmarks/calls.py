@@ -18,13 +18,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.stored import add_scoring, how_made, is_there, scored
+from benchmarks.stored import add_scoring, how_made, is_there, scored, stored_in
 from vdw_jax.design.generate import generate, reconstruct
 from vdw_jax.design.request import make_request
 from vdw_jax.design.trained import PRETRAINED, Trained, load_trained
 from vdw_jax.diffusion.samplers import GRIDS, SAMPLERS, Schedule
 from vdw_jax.evaluate.reference import reference_of
-from vdw_jax.structures.arrays import crystals_in, flat, write_arrays
+from vdw_jax.structures.arrays import crystals_in, flat, read_arrays, write_arrays
 from vdw_jax.structures.files import write_whole
 from vdw_jax.training.progress import Progress
 from vdw_jax.types import SLAB, CrystalBatch
@@ -39,6 +39,7 @@ MEASURES = {
     "registry_accuracy": "registry accuracy",
     "bilayer_rate": "bilayers, from nothing asked",
 }
+COLUMNS = {**MEASURES, "cov_precision": "COV-P, from nothing asked"}
 
 
 def held_out_structures(trained: Trained, count: int, seed: int) -> tuple[CrystalBatch, bool]:
@@ -132,12 +133,38 @@ def score(arrays: dict[str, np.ndarray], workers: int) -> dict[str, float]:
     }
 
 
+def fingerprints_to_cover(given: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
+    """Of the test part of what the model was trained on: structure [m, 61] and composition [m, 132].
+
+    Raises:
+      SystemExit: the arrays are of a model that was trained on other data.
+    """
+    from vdw_jax.evaluate.scoring import Settings, reference_fingerprints
+
+    facts = load_trained(given.checkpoint).facts
+    for path in stored_in(given.arrays):
+        if read_arrays(path)[0]["data_hash"] != facts["data_hash"]:
+            raise SystemExit(f"{path}: its model was trained on other data than {given.checkpoint}; name --checkpoint")
+    reference = reference_of(facts, allow_other=True)
+    return reference_fingerprints(reference.data.select(reference.rows("test")), Settings(given.workers))
+
+
+def cov_precision(arrays: dict[str, np.ndarray], known: tuple[np.ndarray, np.ndarray], workers: int) -> float:
+    """Share of the crystals "free" that lie near one of those with the `known` fingerprints."""
+    from vdw_jax.evaluate.scoring import Settings, fingerprints_of
+    from vdw_jax.metrics.coverage import coverage
+    from vdw_jax.report.samples import to_crystals
+
+    free = to_crystals(crystals_in(arrays, "free"), SLAB)
+    return coverage(fingerprints_of(free, Settings(workers)), known).precision
+
+
 def page(records: list[dict[str, Any]], figure: str) -> str:
     """Markdown: table, figure, and how they came about; of scored records."""
     lines = ["# Quality against network calls", "", f"![quality against calls]({figure})", ""]
-    lines += ["| sampler | calls | " + " | ".join(MEASURES.values()) + " |", "|---|" + "---|" * (len(MEASURES) + 1)]
+    lines += ["| sampler | calls | " + " | ".join(COLUMNS.values()) + " |", "|---|" + "---|" * (len(COLUMNS) + 1)]
     for record in records:
-        values = [f"{record[key]:.4f}" if key == "rmse" else f"{100 * record[key]:.2f} %" for key in MEASURES]
+        values = [f"{record[key]:.4f}" if key == "rmse" else f"{100 * record[key]:.2f} %" for key in COLUMNS]
         lines.append(f"| {record['sampler']} | {record['network_calls']} | " + " | ".join(values) + " |")
     first = records[0]
     seen = "" if first["held_out"] else " The model was trained on other data: it may have seen the test part."
@@ -152,16 +179,16 @@ def page(records: list[dict[str, Any]], figure: str) -> str:
 
 
 def draw(records: list[dict[str, Any]], path: Path) -> None:
-    """One panel a measure, one line a sampler."""
+    """One panel a measure, one line a sampler; the panel left over says which is which."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     calls = sorted({record["network_calls"] for record in records})
-    shown = [key for key in MEASURES if key != "tight_match_rate"]
-    figure, axes = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained", sharex=True)
-    for axis, key in zip(axes.flat, shown, strict=True):
+    shown = [key for key in COLUMNS if key != "tight_match_rate"]
+    figure, axes = plt.subplots(2, 3, figsize=(12, 6.4), layout="constrained", sharex=True)
+    for axis, key in zip(axes.flat, shown, strict=False):
         for sampler in SAMPLERS:
             own = [record for record in records if record["sampler"] == sampler]
             factor = 1 if key == "rmse" else 100
@@ -169,22 +196,29 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
                 [record["network_calls"] for record in own], [factor * record[key] for record in own], "o-",
                 markersize=4, linewidth=1.4, label=sampler.replace("_", " "),
             )  # fmt: skip
-        axis.set(xscale="log", ylabel=MEASURES[key] + ("" if key == "rmse" else " (%)"))
+        axis.set(xscale="log", ylabel=COLUMNS[key] + ("" if key == "rmse" else " (%)"))
         lowest = min(record[key] for record in records)
         axis.set_ylim(*((0, None) if key == "rmse" else (min(90, 100 * lowest - 2), 100.5)))
         axis.set_xticks(calls, [f"{number:,}" for number in calls], minor=False)
         axis.set_xticks([], minor=True)
         axis.grid(alpha=0.3)
-    for axis in axes[1]:
+    for axis in (axes[1, 0], axes[1, 1], axes[0, 2]):
         axis.set_xlabel("network calls a structure")
-    axes[0, 0].legend(fontsize=8, frameon=False)
+    axes[0, 2].tick_params(labelbottom=True)
+    axes[1, 2].axis("off")
+    axes[1, 2].legend(*axes[0, 0].get_legend_handles_labels(), loc="center", frameon=False)
     write_whole(path, lambda file: figure.savefig(file, format="png", dpi=110))
     plt.close(figure)
 
 
 def run_score(given: argparse.Namespace) -> None:
     """The part for CPU cores: table and figure."""
-    records = scored(given.arrays, lambda arrays: score(arrays, given.workers))
+    known = fingerprints_to_cover(given)
+
+    def measured(arrays: dict[str, np.ndarray]) -> dict[str, float]:
+        return score(arrays, given.workers) | {"cov_precision": cov_precision(arrays, known, given.workers)}
+
+    records = scored(given.arrays, measured)
     records.sort(key=lambda record: (SAMPLERS.index(record["sampler"]), record["network_calls"]))
     folder = Path(given.out)
     draw(records, folder / "calls.png")
@@ -208,7 +242,8 @@ def main() -> None:
     first.add_argument("--samples", type=int, default=256)
     first.add_argument("--quiet", action="store_true", help="no progress line")
     first.set_defaults(run=run_generate)
-    add_scoring(parts, run_score, "table and figure", "calls.md and calls.png")
+    second = add_scoring(parts, run_score, "table and figure", "calls.md and calls.png")
+    second.add_argument("--checkpoint", default=str(PRETRAINED), help="the model; COV-P covers its test part")
     given = parser.parse_args()
     given.run(given)
 

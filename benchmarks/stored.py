@@ -60,10 +60,13 @@ def how_made(records: list[dict[str, Any]]) -> list[str]:
     return [f"{facts}; date {', '.join(different('date'))}.", "", "```", *different("command"), "```", ""]
 
 
-def add_scoring(parts: Any, run: Callable[[argparse.Namespace], None], makes: str, files: str) -> None:
+def add_scoring(
+    parts: Any, run: Callable[[argparse.Namespace], None], makes: str, files: str
+) -> argparse.ArgumentParser:
     """The command for CPU cores, `score`: what it makes, and which files hold it."""
     command = parts.add_parser("score", help=f"on CPU cores: {makes}")
     command.add_argument("arrays", help="folder that `generate` wrote")
     command.add_argument("--out", default="docs", help=f"folder of {files}")
     command.add_argument("--workers", type=int, default=2)
     command.set_defaults(run=run)
+    return command

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks import calls
 from tests.tiny import write_export
+from vdw_jax.evaluate.reference import Reference
 from vdw_jax.structures.arrays import write_arrays
 from vdw_jax.structures.source import load_relaxed
 
@@ -30,31 +31,55 @@ def record(sampler: str, num_calls: int) -> dict:
     return {
         "sampler": sampler, "network_calls": num_calls, "held_out": True, "checkpoint": "runs/x", "grid": "geometric",
         "seed": 3, "reconstructions": 2, "samples": 2, "device": "a device", "jax": "1.2", "date": "2026-01-01",
-        "command": "python -m benchmarks.calls generate",
+        "command": "python -m benchmarks.calls generate", "data_hash": "none",
     }  # fmt: skip
 
 
-def test_table_and_figure(tmp_path, capsys):
-    """The truth itself scores full marks; a layer moved aside loses the registry, one moved away the bilayer."""
+@pytest.fixture
+def scoring(tmp_path, monkeypatch) -> argparse.Namespace:
+    """Of arrays in a folder, for a model whose test part are the two bilayers."""
+    data = DATA.select(ROWS)
+    reference = Reference(data, {"test": np.arange(2)}, {}, "")
+    monkeypatch.setattr(calls, "reference_of", lambda facts, *, allow_other: reference)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return argparse.Namespace(
+        arrays=str(tmp_path / "arrays"), out=str(tmp_path / "page"), workers=1,
+        checkpoint=str(write_export(tmp_path / "export")),
+    )  # fmt: skip
+
+
+def test_table_and_figure(tmp_path, capsys, scoring):
+    """The truth itself scores full marks; a layer moved aside loses the registry, one moved away the bilayer; one
+    pushed into the other is not covered."""
     stored = tmp_path / "arrays"
     write_arrays(stored / "heun-20.npz", record("heun", 20), arrays(np.zeros(3), np.zeros(3)))
     moved = arrays(np.array([1.0, 0.3, 0.0]), np.array([0.0, 0.0, 6.0]))
     write_arrays(stored / "dpm_solver-50.npz", record("dpm_solver", 50), moved)
-    calls.run_score(argparse.Namespace(arrays=str(stored), out=str(tmp_path / "page"), workers=1))
+    pushed = arrays(np.zeros(3), np.array([0.0, 0.0, -3.0]))
+    write_arrays(stored / "dpm_solver-100.npz", record("dpm_solver", 100), pushed)
+    calls.run_score(scoring)
     text = (tmp_path / "page" / "calls.md").read_text()
     assert text in capsys.readouterr().out
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
-    assert rows[1] == ["heun", "20", "100.00 %", "0.0000", "100.00 %", "100.00 %", "100.00 %"]
+    assert rows[1] == ["heun", "20", "100.00 %", "0.0000", "100.00 %", "100.00 %", "100.00 %", "100.00 %"]
     assert rows[2][:2] == ["dpm_solver", "50"]
-    assert rows[2][-2:] == ["0.00 %", "0.00 %"]
+    assert rows[2][-3:-1] == ["0.00 %", "0.00 %"]
+    assert rows[3][-1] == "0.00 %"
     for said in ("a device", "jax 1.2", "seed 3", "runs/x", "python -m benchmarks.calls generate"):
         assert said in text
     assert (tmp_path / "page" / "calls.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_nothing_to_score(tmp_path):
+def test_nothing_to_score(scoring):
     with pytest.raises(SystemExit, match="holds no arrays"):
-        calls.run_score(argparse.Namespace(arrays=str(tmp_path), out=str(tmp_path), workers=1))
+        calls.run_score(scoring)
+
+
+def test_the_test_part_is_that_of_the_model(tmp_path, scoring):
+    other = record("heun", 20) | {"data_hash": "another"}
+    write_arrays(tmp_path / "arrays" / "heun-20.npz", other, arrays(np.zeros(3), np.zeros(3)))
+    with pytest.raises(SystemExit, match="heun-20.npz: its model was trained on other data"):
+        calls.run_score(scoring)
 
 
 def test_what_is_there_is_kept_if_made_with_the_same_settings(tmp_path, monkeypatch, capsys):

@@ -132,7 +132,7 @@ def score_generation(samples: Samples, reference: Reference, family: str, settin
     if not crystals:
         raise ValueError(f"none of {len(samples.crystals)} samples has the size of family {family!r}")
     rows = _described(crystals, settings)
-    made = _fingerprints(crystals, settings, "fingerprints")
+    made = fingerprints_of(crystals, settings)
     covered = coverage(made, reference_fingerprints(truth, settings))
     for row, crystal, precise in zip(rows, crystals, covered.precise, strict=True):
         row |= {"covered": bool(precise), "elements": num_elements(crystal.atomic_numbers)}
@@ -278,7 +278,10 @@ def _structure(crystal: Crystal):
         return None
 
 
-def _fingerprints(crystals: Sequence[Crystal], settings: Settings, description: str) -> tuple[NDArray, NDArray]:
+def fingerprints_of(
+    crystals: Sequence[Crystal], settings: Settings, description: str = "fingerprints"
+) -> tuple[NDArray, NDArray]:
+    """Structure [n, 61] and composition [n, 132] of every crystal; rows of NaN where there is none."""
     found = parallel_map(
         _fingerprint, crystals, workers=settings.workers, description=description, progress=settings.progress
     )
@@ -305,7 +308,7 @@ def reference_fingerprints(data: CrystalDataset, settings: Settings) -> tuple[ND
             return stored["structure"], stored["composition"]
     except (OSError, KeyError, ValueError, EOFError):
         pass
-    structure, composition = _fingerprints(from_dataset(data), settings, "fingerprints of the test part")
+    structure, composition = fingerprints_of(from_dataset(data), settings, "fingerprints of the test part")
     with contextlib.suppress(OSError):  # a cache that cannot be written is done without
         write_whole(path, lambda file: np.savez(file, structure=structure, composition=composition))
     return structure, composition
