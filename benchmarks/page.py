@@ -1,7 +1,7 @@
 """The page of candidates, opened in a headless Chromium: how long it takes, and what it looks like.
 
-    python -m benchmarks.page time                                       # 500 cells of the relaxed data
-    python -m benchmarks.page picture --samples=samples/GaInSSe2-seed1   # docs/report.png
+    python -m benchmarks.page time                    # 500 cells of the relaxed data
+    python -m benchmarks.page picture --samples=DIR   # docs/report.png; docs/report.md says of which candidates
 """
 
 from __future__ import annotations

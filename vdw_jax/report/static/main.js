@@ -37,10 +37,11 @@ function describeOrigin() {
 function describe(index) {
   const id = value(index, "id");
   byId("name").textContent = `${id}: ${value(index, "formula")}`;
-  byId("details").replaceChildren(...data.columns.filter(({ key }) => key !== "id" && key !== "formula").flatMap((column) => [
-    element("dt", {}, column.label),
-    element("dd", {}, `${shown(value(index, column.key), column)} ${column.unit}`.trim()),
-  ]));
+  byId("details").replaceChildren(...data.columns.filter(({ key }) => key !== "id" && key !== "formula").flatMap((column) => {
+    const content = value(index, column.key);
+    const unit = content === null ? "" : column.unit;
+    return [element("dt", {}, column.label), element("dd", {}, `${shown(content, column)} ${unit}`.trim())];
+  }));
   const link = element("a", { href: `cif/${encodeURIComponent(id)}.cif`, download: "" }, `${id}.cif`);
   const command = `python -m vdw_jax.report.handover . --ids=${id}`;
   byId("files").replaceChildren(link, ". For VASP, GPAW and others, here:", element("code", {}, command));
