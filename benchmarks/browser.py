@@ -125,6 +125,14 @@ class Page:
         for kind in ("keyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key)
 
+    def drag(self, selector: str, right: float, down: float) -> None:
+        """The mouse, its button held, from the middle of an element that is in the window; pixels."""
+        box = self.run(f"document.querySelector({json.dumps(selector)}).getBoundingClientRect().toJSON()")
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        for kind, share in (("mousePressed", 0.0), ("mouseMoved", 0.5), ("mouseMoved", 1.0), ("mouseReleased", 1.0)):
+            x_now, y_now = x + share * right, y + share * down
+            self.call("Input.dispatchMouseEvent", type=kind, x=x_now, y=y_now, button="left", buttons=1, clickCount=1)
+
     def screenshot(self, path: str | Path, whole: bool = False) -> None:
         """Writes what the window shows, or the whole page, as PNG."""
         image = self.call("Page.captureScreenshot", captureBeyondViewport=whole)["data"]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.browser import find_browser, open_browser
+from benchmarks.page import opening_times
 from tests.report.conftest import candidates
 from vdw_jax.report.page import render_page
 
@@ -57,9 +58,14 @@ def fill(page, selector, text):
     page.run(f"{found}.value = {json.dumps(text)}; {found}.dispatchEvent(new Event('input', {{bubbles: true}}))")
 
 
-def test_opens_ranked_and_draws(page, rows, record_property):
-    opened = page.run("performance.getEntriesByName('table')[0].startTime")
-    record_property("milliseconds_to_the_table", opened)
+def test_opens_within_two_seconds(page, record_property):
+    """Of the page's own thread, up to the first structure, so that other work of the machine does not count."""
+    times = opening_times(page, page.requested[0])
+    record_property("opening_times", times)
+    assert times["thread_s"] < 2.0
+
+
+def test_opens_ranked_and_draws(page, rows):
     assert page.run(IDS) == ordered(rows, "rank")
     assert page.run("document.title") == "Candidates for GaInSSe, energy −0.1 eV, gap 3 Å"  # and nothing has changed it
     assert page.run("document.querySelectorAll('#plots svg').length") == 4  # two asked and got, Pareto, histogram
@@ -106,6 +112,22 @@ def test_candidates_are_chosen_by_mouse_and_keyboard(page, rows):
     assert page.run(LEGEND) == ["S", "Ga", "Se", "In"]
     click(page, "#top")
     assert page.run(DRAWN) > 0.02
+
+
+def test_a_structure_is_turned_by_mouse_and_keyboard(page):
+    picture = "document.querySelector('#view canvas').toDataURL()"
+    click(page, "#side")
+    side = page.run(picture)
+    page.run("document.querySelector('#view').focus()")
+    page.press("ArrowRight")
+    turned = page.run(picture)
+    page.press("ArrowLeft")
+    assert side != turned
+    assert page.run(picture) == side
+    page.drag("#view", 60, 20)
+    assert page.run(picture) not in (side, turned)
+    click(page, "#side")
+    assert page.run(picture) == side
 
 
 def test_no_other_code_runs(page):
