@@ -1,4 +1,4 @@
-"""A first model of a few hundred structures of one's own, in 12 minutes of two cores: docs/tutorial_custom_data.md.
+"""A first model of a few hundred structures of one's own, in 10 minutes of two cores: docs/tutorial_custom_data.md.
 
 `python train.py --config=configs/custom.py --config.data.path=my.extxyz --config.data.scalars=gap --workdir=runs/mine`
 """
