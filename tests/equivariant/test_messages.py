@@ -13,6 +13,7 @@ from vdw_jax.equivariant.edges import EdgeInputs, gather_neighbours
 from vdw_jax.equivariant.grid import SphereGrid
 from vdw_jax.equivariant.irreps import EdgeOrder, apply_wigner, rotation_to_pole, wigner_blocks
 from vdw_jax.equivariant.layers import RadialFunction
+from vdw_jax.equivariant.message_kernels import incoming
 from vdw_jax.equivariant.messages import _collect_fused, _send_fused, collect, collect_scalars, send
 from vdw_jax.equivariant.rotation import edge_frames
 from vdw_jax.equivariant.so2 import num_radial_weights
@@ -118,11 +119,11 @@ def test_kernels_of_send(pairs):
     weights = normal(2, BATCH, 2, 6, num_radial_weights(order, 10))
 
     def run(function):
-        return lambda *inputs: jnp.concatenate(
-            function(edge_frames(inputs[0], order), inputs[1], index, inputs[2]), axis=-2
-        )
+        return lambda *inputs: jnp.concatenate(function(edge_frames(inputs[0], order), *inputs[1:]), axis=-2)
 
-    fast, plain = run(functools.partial(_send_fused, True)), run(send)
+    ends = incoming(index, 2, 6)
+    fast = run(lambda frames, nodes, weights: _send_fused(True, frames, nodes, index, ends, weights))
+    plain = run(lambda frames, nodes, weights: send(frames, nodes, index, weights))
     if pairs:  # the gradient of the frames does not see the index
         fast, plain = functools.partial(fast, vectors), functools.partial(plain, vectors)
         same_with_gradients(fast, plain, nodes, weights, rtol=2e-5)

@@ -54,7 +54,7 @@ class GraphAttention(nn.Module):
 
         num_weights = num_radial_weights(order, 2 * nodes.shape[-1])
         radial = RadialFunction(config.radial_hidden, num_weights, dtype, name="radial")(edges)
-        message = send(edges.frames, nodes, edges.index, radial, config.kernels)
+        message = send(edges.frames, nodes, edges.index, radial, edges.ends)
 
         num_gates = hidden * (1 if config.edge_activation == "s2" else order.lmax)
         num_alpha = heads * config.alpha_channels

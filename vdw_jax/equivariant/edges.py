@@ -24,6 +24,7 @@ class EdgeInputs:
     frames: EdgeFrames
     source: jax.Array | None = None  # [B, N, S] invariants that a node gives to the edges it is the neighbour of
     target: jax.Array | None = None  # [B, N, T] invariants that a node gives to its own edges
+    ends: tuple[jax.Array, jax.Array] | None = None  # for kernels, see `messages.find_ends`
 
 
 def gather_neighbours(features: jax.Array, index: jax.Array | None, num_slots: int) -> jax.Array:

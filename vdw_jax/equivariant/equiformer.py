@@ -23,7 +23,7 @@ from vdw_jax.equivariant.layers import (
     polynomial_envelope,
     split_each,
 )
-from vdw_jax.equivariant.messages import collect_scalars
+from vdw_jax.equivariant.messages import collect_scalars, find_ends
 from vdw_jax.equivariant.rotation import edge_frames
 from vdw_jax.safe_ops import safe_norm
 
@@ -149,7 +149,9 @@ class EquiformerV2(nn.Module):
         basis = gaussian_basis(length, config.cutoff_angstrom, config.num_basis).astype(dtype)
         source = Embedding(self.num_species, config.edge_channels, dtype, name="source")(species)
         target = Embedding(self.num_species, config.edge_channels, dtype, name="target")(species)
-        return EdgeInputs(index, mask, basis, envelope, edge_frames(vector, config.order), source, target)
+        frames = edge_frames(vector, config.order)
+        ends = find_ends(index, mask.shape[1], mask.shape[2], config.kernels)
+        return EdgeInputs(index, mask, basis, envelope, frames, source, target, ends)
 
     def _edge_degree(self, edges: EdgeInputs) -> jax.Array:
         """Sum over neighbours of radial functions on the m = 0 coefficients, turned back (paper, Eq. 3)."""

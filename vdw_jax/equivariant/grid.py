@@ -45,11 +45,11 @@ class SphereGrid:
 
 
 ALIGNED = 8
-"""Points are padded to a multiple of this with zeros, or the product that sums over them copies all of them to do so."""
+"""Points are padded with zeros to a multiple of this: else the product that sums over them copies them all for it."""
 
 
 def to_grid(matrix: np.ndarray, features: jax.Array) -> jax.Array:
-    """Values [P, ..., C] at the grid's points, padded, of coefficients [..., n, C]: not transposed after the product."""
+    """Values [P, ..., C] at the grid's points, padded, of coefficients [..., n, C]; as the product gives them."""
     padded = np.pad(matrix, [(0, -len(matrix) % ALIGNED), (0, 0)])
     return jnp.tensordot(
         jnp.asarray(padded, features.dtype), features, axes=(1, -2), precision=precision(features.dtype)

@@ -33,7 +33,7 @@ class Tile:
 
 
 # The fastest, or nearly so, of 19 on an H100 for both configs/j2dh8.py and configs/paper.py: benchmarks/NOTES.md.
-SEND, SEND_BACKWARD = Tile(2, 128, 1), Tile(1, 128, 1)
+SEND, SEND_BACKWARD = Tile(1, 128, 1), Tile(1, 128, 1)
 COLLECT, COLLECT_BACKWARD = Tile(2, 128, 1), Tile(1, 128, 1)
 
 
@@ -136,13 +136,6 @@ def _dot(entries, values):
     return total
 
 
-def _source(index, batch, node, slot, real, num_nodes: int, num_slots: int):
-    if index is None:
-        times = num_slots // (num_nodes + 1)
-        return jnp.where(slot < num_nodes * times, slot // times, node)
-    return _load(index, batch, node, slot, mask=real)
-
-
 def _piece(count: int, size: int, number: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Places of a piece of `size` of `count` places, and which exist."""
     place = number * size + jnp.arange(size)
@@ -154,68 +147,71 @@ def _places(degree: int) -> range:
     return range(degree**2, (degree + 1) ** 2)
 
 
+class _Ends:
+    """The edges that a node is an end of: those it feeds, whose messages begin with it, then its own, which end so."""
+
+    def __init__(self, frames, num_slots: int, order, start, tile: Tile) -> None:
+        self.batch, self.node = pl.program_id(0), pl.program_id(1)
+        self.listed = 0 if start.shape[0] == 1 else self.batch
+        self.first, last = (_load(start, self.listed, self.node + more) for more in (0, 1))
+        self.num_fed, self.num_slots = last - self.first, num_slots
+        self.frames, self.order, self.size = frames, order, tile.edges
+
+    def each(self, lanes: _Lanes, channels: int, body, carry):
+        """`carry = body(edges, where their half of a message begins, carry)`, tile by tile."""
+        fed_pieces = jax.lax.div(self.num_fed + jnp.int32(self.size - 1), jnp.int32(self.size))
+
+        def piece_of(piece, carry):
+            is_own = piece >= fed_pieces
+            place = jnp.where(is_own, piece - fed_pieces, piece) * self.size + jnp.arange(self.size)
+            real = place < jnp.where(is_own, self.num_slots, self.num_fed)
+            fed = _load(self.order, self.listed, self.first + place, mask=real & ~is_own)
+            edge = jnp.where(is_own, self.node * self.num_slots + place, fed)
+            node, slot = edge // self.num_slots, edge % self.num_slots
+            edges = _Edges(self.frames, self.batch, node, slot, real, lanes)
+            return body(edges, is_own.astype(jnp.int32) * channels, carry)
+
+        return jax.lax.fori_loop(0, fed_pieces + pl.cdiv(self.num_slots, self.size), piece_of, carry)
+
+
 def _degree_by_degree(order: EdgeOrder, which: jax.Array, body) -> None:
     """`body(degree, its turns)` for the one that this program is for, the longest first."""
     for degree, rows in enumerate(turns(order)):
         pl.when(which == order.lmax - degree)(functools.partial(body, degree, rows))
 
 
-def _send_kernel(order: EdgeOrder, tile: Tile, index, nodes, frames, weights, *out) -> None:
-    """One degree of a node and its neighbours, turned into the frames of its edges."""
-    channels, num_slots, num_nodes = nodes.shape[-1], weights.shape[2], nodes.shape[1]
-    batch, node, which = (pl.program_id(axis) for axis in range(3))
+def _send_kernel(order: EdgeOrder, tile: Tile, sorted_edges, start, nodes, frames, weights, *out) -> None:
+    """One degree of a node, turned into the frame of each edge it is an end of."""
+    channels, which = nodes.shape[-1], pl.program_id(2)
     lanes = _Lanes(which // (order.lmax + 1), tile.channels, channels)
+    ends = _Ends(frames, weights.shape[2], sorted_edges, start, tile)
 
     def degree_of(degree, rows):
-        places = _places(degree)
-        own = [_row(lanes, nodes, batch, node, place) for place in places]
+        values = [_row(lanes, nodes, ends.batch, ends.node, place) for place in _places(degree)]
 
-        def piece_of(piece, nothing):
-            slot, real = _piece(num_slots, tile.edges, piece)
-            edges = _Edges(frames, batch, node, slot, real, lanes)
-            source = _source(index, batch, node, slot, real, num_nodes, num_slots)
-            near = [_load(nodes, batch, source[:, None], p, lanes.column[None, :], mask=edges.mask) for p in places]
+        def edges_of(edges, shift, nothing):
             for turn in rows:
-                entries = edges.entries(turn)
-                for values, shift in ((near, 0), (own, channels)):
-                    scale = edges.load(weights, shift=turn.weight * 2 * channels + shift)
-                    edges.store(out[abs(turn.m)], _dot(entries, values) * scale, turn.place, shift=shift)
+                scale = edges.load(weights, shift=turn.weight * 2 * channels + shift)
+                edges.store(out[abs(turn.m)], _dot(edges.entries(turn), values) * scale, turn.place, shift=shift)
             return nothing
 
-        jax.lax.fori_loop(0, pl.cdiv(num_slots, tile.edges), piece_of, ())
+        ends.each(lanes, channels, edges_of, ())
 
     _degree_by_degree(order, which % (order.lmax + 1), degree_of)
 
 
 def _send_backward_kernel(order, tile, sorted_edges, start, nodes, frames, weights, *rest) -> None:
-    """One degree of a node: from its half of the messages it is an end of, gradients of their weights and of itself.
-
-    First of the edges it feeds, whose messages begin with it, then of its own, whose second half it is.
-    """
+    """One degree of a node: from its half of the messages it is an end of, gradients of their weights and of itself."""
     *gradients, of_nodes, of_weights = rest
-    channels, num_slots, which = nodes.shape[-1], weights.shape[2], pl.program_id(2)
-    batch, node = pl.program_id(0), pl.program_id(1)
+    channels, which = nodes.shape[-1], pl.program_id(2)
     lanes = _Lanes(which // (order.lmax + 1), tile.channels, channels)
-    listed = 0 if start.shape[0] == 1 else batch
-    first, last = _load(start, listed, node), _load(start, listed, node + 1)
-    num_fed = jax.lax.div(last - first + jnp.int32(tile.edges - 1), jnp.int32(tile.edges))
-
-    def edges_of(piece):
-        """Edges, and where their half of a message begins."""
-        is_own = piece >= num_fed
-        place = jnp.where(is_own, piece - num_fed, piece) * tile.edges + jnp.arange(tile.edges)
-        real = place < jnp.where(is_own, num_slots, last - first)
-        fed = _load(sorted_edges, listed, first + place, mask=real & ~is_own)
-        edge = jnp.where(is_own, node * num_slots + place, fed)
-        edges = _Edges(frames, batch, edge // num_slots, edge % num_slots, real, lanes)
-        return edges, is_own.astype(jnp.int32) * channels
+    ends = _Ends(frames, weights.shape[2], sorted_edges, start, tile)
 
     def degree_of(degree, rows):
         places = _places(degree)
-        values = [_row(lanes, nodes, batch, node, place) for place in places]
+        values = [_row(lanes, nodes, ends.batch, ends.node, place) for place in places]
 
-        def piece_of(piece, totals):
-            edges, shift = edges_of(piece)
+        def edges_of(edges, shift, totals):
             for weight, both in itertools.groupby(sorted(rows, key=lambda turn: abs(turn.m)), lambda turn: turn.weight):
                 key, of_weight = weight * 2 * channels + shift, 0.0
                 for turn in both:
@@ -227,10 +223,9 @@ def _send_backward_kernel(order, tile, sorted_edges, start, nodes, frames, weigh
             return totals
 
         zero = jnp.zeros((tile.edges, tile.channels), wide(nodes.dtype))
-        num_pieces = num_fed + pl.cdiv(num_slots, tile.edges)
-        totals = jax.lax.fori_loop(0, num_pieces, piece_of, (zero,) * len(places))
+        totals = ends.each(lanes, channels, edges_of, (zero,) * len(places))
         for place, total in zip(places, totals, strict=True):
-            where = _at(of_nodes, batch, node, place, lanes.column)
+            where = _at(of_nodes, ends.batch, ends.node, place, lanes.column)
             plt.store(where, total.sum(0).astype(of_nodes.dtype), mask=lanes.real)
 
     _degree_by_degree(order, which % (order.lmax + 1), degree_of)
@@ -291,28 +286,24 @@ def _shape(lead, order: EdgeOrder, channels: int, dtype) -> list[jax.ShapeDtypeS
     return [jax.ShapeDtypeStruct((*lead, size, channels), dtype) for size in sizes]
 
 
-def send(order: EdgeOrder, packed, nodes, index, weights, *, interpret: bool = False) -> list[jax.Array]:
-    """`messages.send` with packed frames [B, N, K, R]."""
-    size, num_nodes, _, _ = weights.shape
+def send(order: EdgeOrder, packed, nodes, ends, weights, *, interpret: bool = False) -> list[jax.Array]:
+    """`messages.send` with packed frames [B, N, K, R] and the edges of `incoming`."""
+    size, num_nodes = nodes.shape[:2]
     channels, tile = nodes.shape[-1], SEND
     grid = (size, num_nodes, (order.lmax + 1) * pl.cdiv(channels, tile.channels))
     out_shape = _shape(weights.shape[:3], order, 2 * channels, nodes.dtype)
-    kernel, inputs = functools.partial(_send_kernel, order, tile), (nodes, packed, weights)
-    if index is None:
-        kernel = functools.partial(kernel, None)
-    else:
-        inputs = (index, *inputs)
-    return run_kernel(kernel, inputs, out_shape, grid, tile.warps, interpret)
+    kernel = functools.partial(_send_kernel, order, tile)
+    return run_kernel(kernel, (*ends, nodes, packed, weights), out_shape, grid, tile.warps, interpret)
 
 
-def send_backward(order, packed, nodes, index, weights, gradients, *, interpret: bool = False):
+def send_backward(order, packed, nodes, ends, weights, gradients, *, interpret: bool = False):
     """Gradients of `send` with respect to nodes and weights."""
-    size, num_nodes, num_slots, _ = weights.shape
+    size, num_nodes = nodes.shape[:2]
     channels, tile = nodes.shape[-1], SEND_BACKWARD
     grid = (size, num_nodes, (order.lmax + 1) * pl.cdiv(channels, tile.channels))
     out_shape = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (nodes, weights)]
     kernel = functools.partial(_send_backward_kernel, order, tile)
-    inputs = (*incoming(index, num_nodes, num_slots), nodes, packed, weights, *gradients)
+    inputs = (*ends, nodes, packed, weights, *gradients)
     return run_kernel(kernel, inputs, out_shape, grid, tile.warps, interpret)
 
 

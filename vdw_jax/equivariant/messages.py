@@ -18,9 +18,16 @@ from vdw_jax.equivariant.edges import gather_neighbours, row_major
 from vdw_jax.equivariant.kernels import has_kernels
 from vdw_jax.equivariant.rotation import EdgeFrames, split_rows, stack_rows, turn_from_edges, turn_to_edges
 
+Ends = tuple[jax.Array, jax.Array]
+
+
+def find_ends(index: jax.Array | None, num_nodes: int, num_slots: int, fused: bool) -> Ends | None:
+    """For `send`, once for all layers: edges sorted by the node they come from; None where kernels do not run."""
+    return message_kernels.incoming(index, num_nodes, num_slots) if fused and has_kernels() else None
+
 
 def send(
-    frames: EdgeFrames, nodes: jax.Array, index: jax.Array | None, weights: jax.Array, fused: bool = False
+    frames: EdgeFrames, nodes: jax.Array, index: jax.Array | None, weights: jax.Array, ends: Ends | None = None
 ) -> list[jax.Array]:
     """Neighbour and node turned into the frame of each edge, side by side, and scaled.
 
@@ -28,12 +35,12 @@ def send(
       nodes: l-major [B, N, (lmax+1)^2, C].
       index: as for `gather_neighbours`.
       weights: [B, N, K, num_radial_weights], one a (l, |m|) and channel.
-      fused: by kernels, where `has_kernels`.
+      ends: of `find_ends`: by kernels.
     Returns:
       Blocks [B, N, K, coefficients, 2 C], in the dtype of the nodes.
     """
-    if fused and has_kernels():
-        return _send_fused(False, frames, nodes, index, weights)
+    if ends is not None:
+        return _send_fused(False, frames, nodes, index, ends, weights)
     return _send(frames, nodes, index, weights)
 
 
@@ -76,8 +83,8 @@ def _collect(frames, values, weights):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _send_fused(interpret, frames, nodes, index, weights):
-    return message_kernels.send(frames.order, frames.packed, nodes, index, weights, interpret=interpret)
+def _send_fused(interpret, frames, nodes, index, ends, weights):
+    return message_kernels.send(frames.order, frames.packed, nodes, ends, weights, interpret=interpret)
 
 
 def _send_fused_forward(interpret, *inputs):
@@ -85,13 +92,13 @@ def _send_fused_forward(interpret, *inputs):
 
 
 def _send_fused_backward(interpret, inputs, gradients):
-    frames, nodes, index, weights = inputs
+    frames, nodes, index, ends, weights = inputs
     # Of the frames by XLA: it drops this where nobody asks for it, as in training.
     _, pull = jax.vjp(lambda frames: _send(frames, nodes, index, weights), frames)
     of_nodes, of_weights = message_kernels.send_backward(
-        frames.order, frames.packed, nodes, index, weights, gradients, interpret=interpret
+        frames.order, frames.packed, nodes, ends, weights, gradients, interpret=interpret
     )
-    return *pull(gradients), of_nodes, None, of_weights
+    return *pull(gradients), of_nodes, None, None, of_weights
 
 
 _send_fused.defvjp(_send_fused_forward, _send_fused_backward)

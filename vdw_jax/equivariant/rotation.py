@@ -13,6 +13,7 @@ from flax import struct
 from vdw_jax.equivariant.grid import wide
 from vdw_jax.equivariant.irreps import EdgeOrder, rotation_to_pole, wigner_blocks
 
+
 @struct.dataclass
 class EdgeFrames:
     """Wigner matrices that turn every edge onto the polar axis, block by block."""

@@ -41,7 +41,7 @@ def _power_of_two(size: int) -> int:
 
 
 def _matrices(grid: SphereGrid, order: EdgeOrder, points: int, dtype) -> tuple[list[jax.Array], list[jax.Array]]:
-    """To half the grid's values [n, P] and from its values [P, n], of the coefficients of each |m|; padded with zeros."""
+    """To half the grid's values [n, P] and from its values [P, n], of the coefficients of each |m|, padded."""
     forth, back = grid.matrices(order.lmax, order)
     to_points, from_points = [], []
     for part in (order.block(m) for m in range(order.mmax + 1)):
@@ -130,7 +130,8 @@ def _kernel(order: EdgeOrder, tile: Tile, exact: bool, gates, *refs) -> None:
 
     def piece_of(number, _):
         rows = _Rows(order, tile, first + number, num_edges, channels)
-        coefficients, totals = rows.load(inputs), [0.0] * len(outputs)
+        coefficients = rows.load(inputs)
+        totals: list = [0.0] * len(outputs)
         for to_points, from_points in steps:
             values = _silu(_to_points(coefficients, to_points), exact)
             totals = _add(totals, values.astype(from_points[0].dtype), from_points)
@@ -151,7 +152,8 @@ def _backward_kernel(order: EdgeOrder, tile: Tile, exact: bool, gates, *refs) ->
 
     def piece_of(number, _):
         rows = _Rows(order, tile, first + number, num_edges, channels)
-        coefficients, gradient, totals = rows.load(inputs), rows.load(gradients), [0.0] * len(outputs)
+        coefficients, gradient = rows.load(inputs), rows.load(gradients)
+        totals: list = [0.0] * len(outputs)
         for to_points, of_points, from_points in zip(*steps, strict=True):
             slope = _double_slope(_to_points(coefficients, to_points), exact) * _to_points(gradient, from_points)
             totals = _add(totals, slope.astype(of_points[0].dtype), of_points)
