@@ -17,6 +17,7 @@ from vdw_jax.equivariant.layers import (
     Embedding,
     EquivariantLayerNorm,
     RadialFunction,
+    add_degree,
     dense,
     drop_path,
     gaussian_basis,
@@ -42,7 +43,7 @@ class TransformerBlock(nn.Module):
         keys: Any = (None, None, None) if dropout_keys is None else split_each(dropout_keys, 3)
         if context is not None:
             shift = dense(config.channels, config.dtype, name="context")(context)
-            nodes = nodes.at[..., 0, :].add(shift)
+            nodes = add_degree(nodes, shift[..., None, :], 0)
         hidden = EquivariantLayerNorm(config.lmax, name="norm_attention")(nodes)
         hidden = GraphAttention(config, config.channels, name="attention")(hidden, edges, keys[0])
         nodes = nodes + drop_path(hidden, config.drop_path, keys[1])
@@ -117,13 +118,13 @@ class EquiformerV2(nn.Module):
             target: Any = edges.target
             first = dataclasses.replace(edges, target=jnp.concatenate([target, of_context], axis=-1))
         nodes = self._edge_degree(first)
-        nodes = nodes.at[..., 0, :].add(scalars)
+        nodes = add_degree(nodes, scalars[..., None, :], 0)
         if direction is not None:
             weights = self.param(
                 "direction", nn.initializers.lecun_normal(), (direction.shape[-2], config.channels)
             )
             vectors = jnp.einsum("bnvx,vc->bnxc", direction, weights, precision="highest")
-            nodes = nodes.at[..., 1:4, :].add(vectors.astype(dtype))
+            nodes = add_degree(nodes, vectors.astype(dtype), 1)
 
         block = nn.remat(TransformerBlock, prevent_cse=False) if config.remat else TransformerBlock
         layers = nn.scan(

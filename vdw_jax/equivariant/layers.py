@@ -157,6 +157,15 @@ class EdgeDense(nn.Module):
         return out
 
 
+def add_degree(nodes: jax.Array, features: jax.Array, degree: int) -> jax.Array:
+    """l-major nodes [..., (lmax+1)^2, C] with [..., 2 degree + 1, C] added to one degree.
+
+    A sum with zeros around: it fuses with what is near it; an update of a slice copies all nodes.
+    """
+    around = (degree**2, nodes.shape[-2] - (degree + 1) ** 2)
+    return nodes + jnp.pad(features, [(0, 0)] * (features.ndim - 2) + [around, (0, 0)])
+
+
 def gaussian_basis(
     lengths: jax.Array, cutoff: float, num_basis: int, width_in_spacings: float = 2.0
 ) -> jax.Array:
