@@ -14,7 +14,7 @@ from vdw_jax.equivariant.grid import SphereGrid
 from vdw_jax.equivariant.irreps import EdgeOrder, apply_wigner, rotation_to_pole, wigner_blocks
 from vdw_jax.equivariant.layers import RadialFunction
 from vdw_jax.equivariant.message_kernels import incoming
-from vdw_jax.equivariant.messages import _collect_fused, _send_fused, collect, collect_scalars, send
+from vdw_jax.equivariant.messages import _collect_fused, _send_fused, collect, send
 from vdw_jax.equivariant.rotation import edge_frames
 from vdw_jax.equivariant.so2 import num_radial_weights
 
@@ -157,15 +157,15 @@ def test_kernel_of_the_s2_activation():
     )  # fmt: skip
 
 
-def test_collect_scalars_is_collect_without_orders():
-    scalars, weights = normal(6, BATCH, NODES, SLOTS, 4, CHANNELS), normal(7, BATCH, NODES, SLOTS)
+def test_frames_of_m_0_alone_collect_as_if_all_else_were_zero():
+    scalars, weights = normal(6, BATCH, NODES, SLOTS, 4, CHANNELS), normal(7, BATCH, NODES, SLOTS, 1)
     rest = jnp.zeros((BATCH, NODES, SLOTS, ORDER.size - 4, CHANNELS))
 
     @jit
     def both():
         frames = edge_frames(VECTORS, ORDER)
-        whole = collect(frames, ORDER.split(jnp.concatenate([scalars, rest], axis=-2)), weights[..., None])
-        return collect_scalars(frames, scalars, weights), whole
+        whole = collect(frames, ORDER.split(jnp.concatenate([scalars, rest], axis=-2)), weights)
+        return collect(frames.zeroth(), [scalars], weights), whole
 
     np.testing.assert_allclose(*both(), rtol=1e-5, atol=1e-5)
 

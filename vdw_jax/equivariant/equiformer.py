@@ -24,7 +24,7 @@ from vdw_jax.equivariant.layers import (
     polynomial_envelope,
     split_each,
 )
-from vdw_jax.equivariant.messages import collect_scalars, find_ends
+from vdw_jax.equivariant.messages import collect, find_ends
 from vdw_jax.equivariant.rotation import edge_frames
 from vdw_jax.safe_ops import safe_norm
 
@@ -160,7 +160,8 @@ class EquiformerV2(nn.Module):
         features = degrees * config.channels
         radial = RadialFunction(config.radial_hidden, features, config.dtype, name="edge_degree")(edges)
         radial = radial.reshape(*radial.shape[:-1], degrees, config.channels)
-        return collect_scalars(edges.frames, radial, edges.envelope / config.average_degree)
+        weights = edges.envelope[..., None] / config.average_degree
+        return collect(edges.frames.zeroth(), [radial], weights, config.kernels)
 
 
 class ScalarHead(nn.Module):

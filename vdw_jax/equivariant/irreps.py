@@ -107,20 +107,29 @@ def rotation_to_pole(vectors: jax.Array) -> jax.Array:
     return jnp.stack([first, pole, jnp.cross(first, pole)], axis=-2)
 
 
-def wigner_blocks(rotation: jax.Array, lmax: int) -> list[jax.Array]:
-    """Wigner matrices D^l of rotations for l = 0..lmax; each [..., 2l+1, 2l+1].
+def wigner_blocks(rotation: jax.Array, lmax: int, mmax: int | None = None) -> list[jax.Array]:
+    """Wigner matrices D^l of rotations for l = 0..lmax; each [..., 2l+1, 2l+1], or its rows |m| <= mmax.
 
     D^1 is the rotation itself, and D^l = (2l+1) C^T (D^1 x D^(l-1)) C with the Clebsch-Gordan matrix C of
     (1, l-1 -> l): polynomials of the rotation's entries, with no angle and so no singular point. Improper
     rotations give the matrices of natural parity (-1)^l.
     """
+    mmax = lmax if mmax is None else mmax
     blocks = [jnp.ones((*rotation.shape[:-2], 1, 1), rotation.dtype), rotation]
     for degree in range(2, lmax + 1):
         coupling = jnp.asarray(_coupling(degree), rotation.dtype)
-        half = jnp.einsum("abm,...aA->...Abm", coupling, rotation, precision="highest")
+        rows = coupling[..., _within(degree, mmax)] if degree == lmax else coupling  # the next needs all of them
+        half = jnp.einsum("abm,...aA->...Abm", rows, rotation, precision="highest")
         half = jnp.einsum("...Abm,...bB->...ABm", half, blocks[-1], precision="highest")
         blocks.append((2 * degree + 1) * jnp.einsum("...ABm,ABn->...mn", half, coupling, precision="highest"))
+    whole = len(blocks) if lmax < 2 else lmax  # the last has been made without the other rows
+    blocks[:whole] = [block[..., _within(degree, mmax), :] for degree, block in enumerate(blocks[:whole])]
     return blocks[: lmax + 1]
+
+
+def _within(degree: int, mmax: int) -> slice:
+    """The rows |m| <= mmax of a matrix of a degree."""
+    return slice(max(0, degree - mmax), degree + mmax + 1)
 
 
 def apply_wigner(blocks: list[jax.Array], features: jax.Array) -> jax.Array:

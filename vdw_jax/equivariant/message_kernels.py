@@ -33,7 +33,7 @@ class Tile:
 
 
 # The fastest, or nearly so, of 19 on an H100 for both configs/j2dh8.py and configs/paper.py: benchmarks/NOTES.md.
-SEND, SEND_BACKWARD = Tile(1, 128, 1), Tile(1, 128, 1)
+SEND, SEND_BACKWARD = Tile(2, 128, 1), Tile(1, 128, 1)
 COLLECT, COLLECT_BACKWARD = Tile(2, 128, 1), Tile(1, 128, 1)
 
 

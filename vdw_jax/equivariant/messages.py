@@ -123,18 +123,3 @@ def _collect_fused_backward(interpret, inputs, gradient):
 
 
 _collect_fused.defvjp(_collect_fused_forward, _collect_fused_backward)
-
-
-@jax.checkpoint
-def collect_scalars(frames: EdgeFrames, values: jax.Array, weights: jax.Array) -> jax.Array:
-    """`collect` of values that have m = 0 alone.
-
-    Args:
-      values: [B, N, K, lmax + 1, C].
-      weights: [B, N, K].
-    """
-    parts = [
-        block[..., min(degree, frames.order.mmax), :, None] * (values[..., degree, None, :] * weights[..., None, None])
-        for degree, block in enumerate(frames.blocks)
-    ]
-    return row_major(jnp.concatenate(parts, axis=-2)).sum(axis=2).astype(values.dtype)

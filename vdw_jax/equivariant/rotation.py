@@ -24,6 +24,13 @@ class EdgeFrames:
     packed: jax.Array  # the same for `message_kernels`, [..., R]
     order: EdgeOrder = struct.field(pytree_node=False)
 
+    def zeroth(self) -> EdgeFrames:
+        """Of m = 0 alone."""
+        rows = tuple(
+            block[..., min(degree, self.order.mmax), None, :] for degree, block in enumerate(self.blocks)
+        )
+        return EdgeFrames(rows, pack(rows), EdgeOrder(self.order.lmax, 0))
+
 
 Rows = dict[tuple[int, int], jax.Array]
 """Coefficients on an edge, [..., C] for each (l, m)."""
@@ -31,8 +38,8 @@ Rows = dict[tuple[int, int], jax.Array]
 
 def edge_frames(vectors: jax.Array, order: EdgeOrder) -> EdgeFrames:
     """Frames of edges [..., 3], computed once a network call and shared by its layers."""
-    full = wigner_blocks(rotation_to_pole(vectors.astype(wide(vectors.dtype))), order.lmax)
-    rows = tuple(block[..., max(0, d - order.mmax) : d + order.mmax + 1, :] for d, block in enumerate(full))
+    rotation = rotation_to_pole(vectors.astype(wide(vectors.dtype)))
+    rows = tuple(wigner_blocks(rotation, order.lmax, order.mmax))
     return EdgeFrames(rows, pack(rows), order)
 
 
