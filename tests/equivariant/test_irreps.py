@@ -72,15 +72,15 @@ def test_no_degree_beyond_lmax():
     assert apply_wigner(wigner_blocks(jnp.eye(3), 2), jnp.ones((9, 2))).shape == (9, 2)
 
 
-@pytest.mark.parametrize("vectors", [directions() * 2.5, AXES * 3.0], ids=["random", "axes"])
 @pytest.mark.parametrize(("lmax", "mmax"), [(0, 0), (1, 0), (1, 1), (2, 1), (4, 2), (4, 0), (3, 3)])
 def test_wigner_matrices_without_the_rows_beyond_mmax(lmax, mmax):
-    rotation = rotation_to_pole(jnp.array([0.3, -0.5, 0.8]))
-    whole, cut = wigner_blocks(rotation, lmax), wigner_blocks(rotation, lmax, mmax)
+    frame = rotation_to_pole(jnp.array([0.3, -0.5, 0.8]))
+    whole, cut = wigner_blocks(frame, lmax), wigner_blocks(frame, lmax, mmax)
     for degree, (one, other) in enumerate(zip(whole, cut, strict=True)):
         np.testing.assert_allclose(other, one[max(0, degree - mmax) : degree + mmax + 1], atol=1e-6)
 
 
+@pytest.mark.parametrize("vectors", [directions() * 2.5, AXES * 3.0], ids=["random", "axes"])
 def test_rotation_to_pole_is_proper_and_maps_the_edge_to_y(vectors):
     vectors = jnp.asarray(vectors, jnp.float32)
     turns = rotation_to_pole(vectors)
