@@ -293,7 +293,7 @@ def make_record(what: str, arguments: argparse.Namespace, ceilings: Ceilings, ti
         **dataclasses.asdict(ceilings),
         "date": datetime.date.today().isoformat(),
         "commit": commit(),
-        "command": shlex.join(["python", "-m", f"benchmarks.{what}", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", f"benchmarks.{what}", *(x for x in sys.argv[1:] if "--out=" not in x)]),
     }
     return record | measured
 
