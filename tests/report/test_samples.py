@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ase.io import write
 
 from tests.tiny import tiny_config
 from vdw_jax.design.trained import Trained
 from vdw_jax.model.cdvae import CDVAE
 from vdw_jax.report.describe import sample_rows
 from vdw_jax.report.ranking import add_ranks
-from vdw_jax.report.samples import compare, save_samples, to_crystals, training_labels
+from vdw_jax.report.samples import compare, save_samples, to_crystals, training_labels, training_part
 from vdw_jax.structures.source import load_source
 from vdw_jax.training.losses import LossConfig
 
@@ -41,6 +42,25 @@ def test_labels_of_the_training_part(data):
 @pytest.mark.parametrize("changes", [{}, {"source": "csv"}, {"scalars": []}, {"scalars": ["surrogate_energy_ev"]}])
 def test_no_labels_where_the_data_are_others(changes):
     assert training_labels(trained_on("another", **changes)) == {}
+
+
+def test_structures_of_ones_own_are_known_while_their_file_is_there(tmp_path, make_slab):
+    path = tmp_path / "mine.extxyz"
+    slabs = [make_slab(f"s{place:04d}", 3.0 + 0.05 * place).to_ase() for place in range(12)]
+    for place, slab in enumerate(slabs):
+        slab.info = {LABEL: 0.1 * place}
+    write(path, slabs)
+    own = load_source("file", path=path, properties=(LABEL,), max_atoms=10)
+    trained = trained_on(own.content_hash(), path=str(path))
+    part = training_part(trained)
+    assert part is not None and set(part.ids) < set(own.ids)
+    assert len(training_labels(trained)[LABEL]) == len(part)
+    training_part.cache_clear()
+    write(path, slabs[:-1])
+    assert training_part(trained) is None
+    training_part.cache_clear()
+    path.unlink()
+    assert training_part(trained) is None
 
 
 def test_files(tmp_path, make_slab):

@@ -86,13 +86,15 @@ def save_samples(
 
 @functools.lru_cache(maxsize=1)
 def training_part(trained: Trained) -> CrystalDataset | None:
-    """What the model learned from; None where its data are not those that ship."""
+    """What the model learned from; None where it is not there any more, or changed."""
     told = trained.facts["config"]["data"]
-    if told.get("path"):
-        return None
     try:
-        data = load_source(told["source"], properties=tuple(told["scalars"]), max_atoms=told["max_atoms"])
-    except DataError:  # a label of former data
+        data = load_source(
+            told["source"], path=told.get("path") or None, properties=tuple(told["scalars"]),
+            max_atoms=told["max_atoms"], periodicity=told.get("periodicity", "auto"),
+            skip_problems=told.get("skip_problems", False),
+        )  # fmt: skip
+    except DataError:  # a file that was moved, or a label of former data
         return None
     if data.content_hash() != trained.facts["data_hash"]:
         return None
