@@ -44,6 +44,7 @@ _LABELS = {
     "layer_names": "layers",
     "layers": "number of layers",
     "bilayer": "two layers",
+    "novel": "new",
     "spacegroup": "space group",
     "known_as": "in the training data as",
     "repeats": "same as",
@@ -59,11 +60,12 @@ _LABELS = {
 _HINTS = {
     "nearest_rms_angstrom": "root mean square displacement to the nearest training structure of the same atoms; "
     "another stacking is about 1 Å away",
+    "novel": "no structure of the training data matches at a tolerance that tells stackings apart",
     "formula_swaps": "atoms to exchange, add or remove until a training structure has these atoms",
 }
 """Shown where the pointer rests on a column's head."""
 
-_IN_TABLE = ("rank", "id", "formula", "formula_met", "chemical_system_met", "on_front", "valid", "bilayer",
+_IN_TABLE = ("rank", "id", "formula", "formula_met", "chemical_system_met", "on_front", "valid", "bilayer", "novel",
              "lattice_constant_angstrom", "gap_angstrom", "layer_names", "spacegroup",
              "nearest_rms_angstrom")  # fmt: skip
 """Columns of the table besides what was asked and got; the rest is shown with the structure."""

@@ -46,7 +46,7 @@ function makeTable(onChoose) {
         cell.textContent = shown(content, column);
       }
       if (isNumber(column)) cell.className = "number";
-      if (column.kind === "verdict" && content === false && column.key !== "on_front") cell.className = "no";
+      if (column.kind === "verdict" && content === false && !["on_front", "novel"].includes(column.key)) cell.className = "no";
       line.append(cell);
     }
     return line;
