@@ -1,7 +1,8 @@
 """`messages.send` and `messages.collect` as Pallas kernels (Triton), each passing over the edges once.
 
 XLA splits them into several passes over all edges, or into one kernel of thousands of instructions. Here a program
-holds a tile of edges by channels, turns it degree by degree in registers, and reads and writes each number once.
+holds one degree of a node and goes through the edges it is an end of, an edge or two by all channels at a time; each
+number that belongs to an edge is read and written once.
 Gradients are sums in a fixed order, without atomics, so results do not change from run to run. The gradient with
 respect to the frames, which training has no use for, is XLA's of the plain version; unused, it costs nothing.
 """
@@ -32,7 +33,7 @@ class Tile:
     warps: int
 
 
-# The fastest, or nearly so, of 19 on an H100 for both configs/j2dh8.py and configs/paper.py: benchmarks/NOTES.md.
+# The fastest, or nearly so, on an H200 for both configs/j2dh8.py and configs/paper.py: benchmarks/NOTES.md.
 SEND, SEND_BACKWARD = Tile(2, 128, 1), Tile(1, 128, 1)
 COLLECT, COLLECT_BACKWARD = Tile(2, 128, 1), Tile(1, 128, 1)
 
@@ -64,7 +65,10 @@ def turns(order: EdgeOrder) -> tuple[tuple[Turn, ...], ...]:
 
 
 def incoming(index: jax.Array | None, num_nodes: int, num_slots: int) -> tuple[jax.Array, jax.Array]:
-    """Edges sorted by the node they come from: i K + k, [B or 1, N K], and where each node's begin, [B or 1, N + 1]."""
+    """Edges sorted by the node they come from: i K + k, [B or 1, N K], and where each node's begin, [B or 1, N + 1].
+
+    Empty slots name a node too: what belongs to an edge is written by the node it comes from.
+    """
     if index is None:
         times = num_slots // (num_nodes + 1)
         slots = np.concatenate([np.repeat(np.arange(num_nodes), times), np.full(times, -1)])
