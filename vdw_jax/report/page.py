@@ -170,13 +170,14 @@ def _constant(rows: Sequence[Mapping[str, Any]], key: str) -> bool:
 def _columns(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     keys = list(dict.fromkeys(["rank", "id", "formula", *(key for row in rows for key in row)]))
     predicted = [key.removeprefix("predicted_") for key in keys if key.startswith("predicted_")]
+    asked = [name for name in predicted if f"miss_{name}" in keys] or predicted
     columns: list[dict[str, Any]] = []
     for key in keys:
         values = [row[key] for row in rows if row.get(key) is not None]
         label, unit = label_and_unit(key)
-        if len(predicted) == 1 and key.split("_", 1)[-1] == predicted[0]:
+        if len(asked) == 1 and key.split("_", 1)[-1] == asked[0]:
             label = label.rpartition(", ")[2]  # the title names the one target
-        got = key.startswith(("predicted_", "miss_"))
+        got = key.startswith(("predicted_", "miss_")) and key.split("_", 1)[1] in asked
         varies = key.startswith("asked_") and not _constant(rows, key)
         columns.append({
             "key": key,
