@@ -17,7 +17,7 @@ sample: $(RUN_STAMP)
 	$(BIN)/python sample.py --target_formula=$(FORMULA) --overwrite
 
 test: $(DEV_STAMP)
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist=loadfile --no-loadscope-reorder
 
 test-slow: $(DEV_STAMP)
 	$(BIN)/python -m pytest -q -m slow
