@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vdw_jax.structures.source import load_relaxed
 from vdw_jax.training.export import load_weights
 from vdw_jax.training.metrics_log import read_metrics
 
@@ -19,8 +20,10 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
-    """Starts a training in a workdir; programs are compiled once for all of them."""
+    """Starts a training in a workdir, on every twentieth structure; programs are compiled once for all of them."""
     cache = tmp_path_factory.mktemp("cache")
+    data, _ = load_relaxed("iii_vi")
+    data.select(np.arange(0, len(data), 20)).save(cache / "few.npz")
 
     def begin(workdir: Path, *arguments: str) -> subprocess.Popen:
         environment = os.environ | {
@@ -28,7 +31,7 @@ def start(tmp_path_factory):
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }
         command = [sys.executable, "train.py", "--config=tests/training/tiny_config.py", f"--workdir={workdir}"]
-        command += arguments
+        command += [f"--config.data.path={cache / 'few.npz'}", *arguments]
         return subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )

@@ -11,7 +11,7 @@ def get_config():
     config.model.cdvae.update(dict(latent_dim=8, hidden_dim=16, max_neighbours=8))
     config.data.source = "iii_vi"
     config.train.update(
-        dict(batch_size=16, num_steps=60, steps_per_call=5, steps_per_evaluation=10, warmup_steps=2, learning_rate=1e-2)
+        dict(batch_size=8, num_steps=60, steps_per_call=5, steps_per_evaluation=10, warmup_steps=2, learning_rate=1e-2)
     )
     config.latent_diffusion.update(dict(width=16, num_blocks=1, num_steps=6, steps_per_call=2))
     return config
