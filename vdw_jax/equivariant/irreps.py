@@ -48,7 +48,11 @@ class EdgeOrder:
     def block(self, m: int) -> slice:
         """Where the coefficients of order m >= 0 lie, +m and -m together."""
         start = 0 if m == 0 else self.lmax + 1 + sum(2 * self.num_degrees(k) for k in range(1, m))
-        return slice(start, start + self.num_degrees(m) * (1 if m == 0 else 2))
+        return slice(start, start + self.block_size(m))
+
+    def block_size(self, m: int) -> int:
+        """Number of coefficients of order m >= 0, +m and -m together."""
+        return self.num_degrees(m) * (1 if m == 0 else 2)
 
     def split(self, features: jax.Array) -> list[jax.Array]:
         """The block of each |m| of m-major features [..., size, C]; joined again by a concatenation."""

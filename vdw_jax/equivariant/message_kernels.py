@@ -132,6 +132,12 @@ def _row(lanes: _Lanes, ref, batch, node, place):
     return _load(ref, batch, node, place, lanes.column, mask=lanes.real)[None, :]
 
 
+def _store_sums(lanes: _Lanes, ref, batch, node, places, totals) -> None:
+    """Sums over the edges of tiles [edges, channels], to an array [B, N, n, C]."""
+    for place, total in zip(places, totals, strict=True):
+        plt.store(_at(ref, batch, node, place, lanes.column), total.sum(0).astype(ref.dtype), mask=lanes.real)
+
+
 def _dot(entries, values):
     """Sum of products."""
     total = entries[0] * values[0]
@@ -228,9 +234,7 @@ def _send_backward_kernel(order, tile, sorted_edges, start, nodes, frames, weigh
 
         zero = jnp.zeros((tile.edges, tile.channels), wide(nodes.dtype))
         totals = ends.each(lanes, channels, edges_of, (zero,) * len(places))
-        for place, total in zip(places, totals, strict=True):
-            where = _at(of_nodes, ends.batch, ends.node, place, lanes.column)
-            plt.store(where, total.sum(0).astype(of_nodes.dtype), mask=lanes.real)
+        _store_sums(lanes, of_nodes, ends.batch, ends.node, places, totals)
 
     _degree_by_degree(order, which % (order.lmax + 1), degree_of)
 
@@ -256,9 +260,7 @@ def _collect_kernel(order: EdgeOrder, tile: Tile, frames, weights, *rest) -> Non
 
         zero = jnp.zeros((tile.edges, tile.channels), wide(out.dtype))
         totals = jax.lax.fori_loop(0, pl.cdiv(num_slots, tile.edges), piece_of, (zero,) * len(places))
-        for place, total in zip(places, totals, strict=True):
-            where = _at(out, batch, node, place, lanes.column)
-            plt.store(where, total.sum(0).astype(out.dtype), mask=lanes.real)
+        _store_sums(lanes, out, batch, node, places, totals)
 
     _degree_by_degree(order, which % (order.lmax + 1), degree_of)
 
@@ -286,8 +288,7 @@ def _collect_backward_kernel(order: EdgeOrder, tile: Tile, frames, weights, grad
 
 def _shape(lead, order: EdgeOrder, channels: int, dtype) -> list[jax.ShapeDtypeStruct]:
     """Blocks of each |m|."""
-    sizes = (order.num_degrees(m) * (1 if m == 0 else 2) for m in range(order.mmax + 1))
-    return [jax.ShapeDtypeStruct((*lead, size, channels), dtype) for size in sizes]
+    return [jax.ShapeDtypeStruct((*lead, order.block_size(m), channels), dtype) for m in range(order.mmax + 1)]
 
 
 def send(order: EdgeOrder, packed, nodes, ends, weights, *, interpret: bool = False) -> list[jax.Array]:

@@ -44,8 +44,8 @@ def _matrices(grid: SphereGrid, order: EdgeOrder, points: int, dtype) -> tuple[l
     """To half the grid's values [n, P] and from its values [P, n], of the coefficients of each |m|, padded."""
     forth, back = grid.matrices(order.lmax, order)
     to_points, from_points = [], []
-    for part in (order.block(m) for m in range(order.mmax + 1)):
-        size = part.stop - part.start
+    for m in range(order.mmax + 1):
+        part, size = order.block(m), order.block_size(m)
         padding = [(0, _power_of_two(size) - size), (0, -len(forth) % points)]
         to_points.append(jnp.asarray(np.pad(0.5 * forth[:, part].T, padding), dtype))
         from_points.append(jnp.asarray(np.pad(back[part], padding).T, dtype))
@@ -60,7 +60,7 @@ class _Rows:
         row = jnp.arange(max(tile.rows, width))
         self.edge, self.column = number * (row.size // width) + row // width, row % width
         self.real = (self.edge < num_edges) & (self.column < channels)
-        self.counts = [order.num_degrees(m) * (1 if m == 0 else 2) for m in range(order.mmax + 1)]
+        self.counts = [order.block_size(m) for m in range(order.mmax + 1)]
 
     def _where(self, ref, count: int):
         place = jnp.arange(_power_of_two(count))
