@@ -69,7 +69,7 @@ def test_relaxed_copies_say_what_it_took(found, tmp_path):
 
 def test_the_training_part_is_loaded_once(designer, monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr(samples_module, "load_source", lambda *_, **__: asked.append(1) or load_relaxed("j2dh8")[0])
+    monkeypatch.setattr(samples_module, "load_configured", lambda *_, **__: asked.append(1) or load_relaxed("j2dh8")[0])
     samples_module.training_part.cache_clear()
     designer.sample(1).save(tmp_path / "out")
     assert asked == [1]

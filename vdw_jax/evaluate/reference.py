@@ -10,7 +10,7 @@ import numpy as np
 
 from vdw_jax.structures.dataset import CrystalDataset
 from vdw_jax.structures.errors import DataError
-from vdw_jax.structures.source import load_source
+from vdw_jax.structures.source import load_configured
 from vdw_jax.structures.splits import split_dataset
 
 FAMILIES = {"j2dh8": "j2dh8-", "iii_vi": "iiivi-"}
@@ -53,11 +53,7 @@ def load_reference(settings: Mapping[str, Any], expected_hash: str | None = None
     """
     chosen = dict(settings)
     try:
-        data = load_source(
-            chosen["source"], path=chosen["path"] or None, properties=tuple(chosen["properties"]),
-            max_atoms=chosen["max_atoms"], periodicity=chosen.get("periodicity", "auto"),
-            skip_problems=chosen.get("skip_problems", False),
-        )  # fmt: skip
+        data = load_configured(chosen | {"scalars": chosen["properties"]})
         parts = split_dataset(data, chosen["split_seed"], by=chosen["split"])
     except DataError as error:
         raise ReferenceError(str(error)) from error

@@ -21,7 +21,7 @@ from vdw_jax.report.table import text_table
 from vdw_jax.report.writer import write_samples
 from vdw_jax.structures.dataset import CrystalDataset
 from vdw_jax.structures.errors import DataError
-from vdw_jax.structures.source import load_source
+from vdw_jax.structures.source import load_configured
 from vdw_jax.structures.splits import split_dataset
 from vdw_jax.structures.stacking import VACUUM_ANGSTROM
 from vdw_jax.types import SLAB, CrystalBatch, Periodicity
@@ -89,11 +89,7 @@ def training_part(trained: Trained) -> CrystalDataset | None:
     """What the model learned from; None where it is not there any more, or changed."""
     told = trained.facts["config"]["data"]
     try:
-        data = load_source(
-            told["source"], path=told.get("path") or None, properties=tuple(told["scalars"]),
-            max_atoms=told["max_atoms"], periodicity=told.get("periodicity", "auto"),
-            skip_problems=told.get("skip_problems", False),
-        )  # fmt: skip
+        data = load_configured(told)
     except DataError:  # a file that was moved, or a label of former data
         return None
     if data.content_hash() != trained.facts["data_hash"]:

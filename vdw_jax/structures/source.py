@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vdw_jax.structures.dataset import CrystalDataset, concatenate, with_properties
@@ -74,3 +74,15 @@ def load_source(
     if largest > max_atoms:
         raise DataError(f"data set {name!r} has crystals of {largest} atoms; max_atoms is {max_atoms}")
     return with_properties(dataset, properties) if properties else dataset
+
+
+def load_configured(told: Mapping[str, Any], *, quiet: bool = True) -> CrystalDataset:
+    """The data set of the section `data` of a config: `source`, `scalars`, `max_atoms`, and what there is of the rest.
+
+    Raises:
+        DataError: as `load_source`.
+    """
+    return load_source(
+        told["source"], path=told.get("path") or None, properties=tuple(told["scalars"]), max_atoms=told["max_atoms"],
+        periodicity=told.get("periodicity", "auto"), skip_problems=told.get("skip_problems", False), quiet=quiet,
+    )  # fmt: skip

@@ -28,7 +28,7 @@ from vdw_jax.model.generators import create_generator
 from vdw_jax.structures.dataset import CrystalDataset
 from vdw_jax.structures.errors import DataError
 from vdw_jax.structures.formula import formula_string
-from vdw_jax.structures.source import load_source
+from vdw_jax.structures.source import load_configured
 from vdw_jax.structures.splits import split_dataset
 from vdw_jax.training.checkpoint import Checkpoints, write_json_atomic
 from vdw_jax.training.devices import data_mesh, in_any_process, is_main, replicate, whole
@@ -108,15 +108,7 @@ def create_data(config: ConfigDict) -> tuple[CrystalDataset, dict[str, np.ndarra
     Raises:
       DataError: it cannot be used, a part has fewer than two structures, or a condition is unknown in all of them.
     """
-    data = load_source(
-        config.data.source,
-        path=config.data.path or None,
-        properties=tuple(config.data.scalars),
-        max_atoms=config.data.max_atoms,
-        periodicity=config.data.periodicity,
-        skip_problems=config.data.skip_problems,
-        quiet=False,
-    )
+    data = load_configured(config.data, quiet=False)
     split = split_dataset(data, config.data.split_seed, by=config.data.split)
     if min(len(split[part]) for part in ("train", "validation")) < 2:
         raise DataError(f"{len(data)} structures are too few to learn from: at least 10 are needed, 200 are a start")
