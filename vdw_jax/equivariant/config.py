@@ -30,8 +30,8 @@ class EquiformerConfig:
     drop_path: float = 0.1
     edge_activation: str = "s2"  # "s2" or "gate"
     ffn_activation: str = "mlp"  # "mlp" or "product", on the grid
-    edge_grid: SphereGrid = SphereGrid(10, 9)
-    node_grid: SphereGrid = SphereGrid(10, 9)
+    edge_grid: SphereGrid = SphereGrid(7, 9)
+    node_grid: SphereGrid = SphereGrid(7, 13)
     reflections: bool = True  # commute with mirror planes as well as rotations
     adaptive_envelope: bool = True  # edges fade out before the first neighbour left out
     condition_every_layer: bool = True
