@@ -10,13 +10,13 @@ def get_config():
     """All pairs of atoms, denoiser that knows its noise, exact equivariance, species that only swap sites."""
     config = base.get_config()
     network = dict(
-        num_layers=4,
+        num_layers=2,
         channels=96,
         attention_channels=48,
         alpha_channels=32,
         value_channels=12,
         ffn_channels=96,
-        lmax=3,
+        lmax=2,
         num_basis=96,
         cutoff_angstrom=16.0,
         edge_channels=96,
@@ -24,7 +24,7 @@ def get_config():
         drop_path=0.0,
         edge_activation="gate",
         ffn_activation="product",
-        node_grid=(5, 10),
+        node_grid=(4, 7),
         reflections=True,
         adaptive_envelope=True,
         condition_every_layer=True,
@@ -34,7 +34,6 @@ def get_config():
     )
     config.model.denoiser.update(network)
     config.model.encoder.update(network)
-    config.model.encoder.num_layers = 3
     config.model.cdvae.update(
         dict(graph="pairs", noise_conditioned=True, species_noise_conditioned=True, stack_head=True)
     )
@@ -43,7 +42,7 @@ def get_config():
     config.data.max_atoms = 10
     config.loss.update(
         dict(
-            coupled_noise=True, free_species_share=0.5, kl=1e-3, window_share=0.6, free_translation=True,
+            coupled_noise=True, free_species_share=0.5, kl=3e-4, window_share=0.6, free_translation=True,
             free_share=0.3,
         )
     )  # fmt: skip
