@@ -71,9 +71,14 @@ ROWS = {
     "tied_species": Row("noise of species tied to that of positions", {"loss.free_species_share": 0.0}),
     "latent_64": Row("latent of 64", {"model.cdvae.latent_dim": 64}),
     "kl_1e-2": Row("KL weight 1e-2", {"loss.kl": 1e-2}),
+    "kl_1e-3": Row("KL weight 1e-3", {"loss.kl": 1e-3}),
     "kl_1e-4": Row("KL weight 1e-4", {"loss.kl": 1e-4}),
-    "two_layers": Row("2 layers each, not 3 and 4", _both(num_layers=2)),
-    "lmax_2": Row("lmax 2", _both(lmax=2)),
+    "more_layers": Row("3 and 4 layers, not 2 each", {"model.encoder.num_layers": 3, "model.denoiser.num_layers": 4}),
+    "lmax_3": Row("lmax 3, not 2", _both(lmax=3, node_grid=(5, 10))),
+    "narrow": Row(
+        "64 channels, not 96",
+        _both(channels=64, attention_channels=32, value_channels=8, ffn_channels=64, edge_channels=64),
+    ),
     "gan": Row("latents from the WGAN", {"generator": "gan"}),
 }
 
