@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vdw_jax.equivariant import sphere_kernels
+from vdw_jax.equivariant import message_kernels, sphere_kernels
 from vdw_jax.equivariant.activations import separable_s2
 from vdw_jax.equivariant.edges import EdgeInputs, gather_neighbours
 from vdw_jax.equivariant.grid import SphereGrid
@@ -138,9 +138,28 @@ def test_kernels_of_collect():
     def run(function):
         return lambda *inputs: function(edge_frames(inputs[0], SMALL), SMALL.split(inputs[1]), inputs[2])
 
-    same_with_gradients(
-        run(functools.partial(_collect_fused, True)), run(collect), vectors, values, weights, rtol=2e-5
-    )
+    same_with_gradients(run(functools.partial(_collect_fused, True)), run(collect), vectors, values, weights, rtol=2e-5)
+
+
+def test_kernels_read_nothing_behind_the_last_slot():
+    """Five slots by tiles of two; behind them is no number."""
+    vectors, values = normal(0, BATCH, 2, 5, 3), SMALL.split(normal(1, BATCH, 2, 5, SMALL.size, 15))
+    weights, index = normal(2, BATCH, 2, 5, 3), jax.random.randint(jax.random.key(1), (BATCH, 2, 5), 0, 2)
+    nodes, scale = normal(3, BATCH, 2, 9, 5), normal(4, BATCH, 2, 5, num_radial_weights(SMALL, 10))
+
+    @jit
+    def all_of(packed):
+        ends = incoming(index, 2, 5)
+        sent = message_kernels.send(SMALL, packed, nodes, ends, scale, interpret=True)
+        summed = message_kernels.collect(SMALL, packed, values, weights, interpret=True)
+        of_sent = message_kernels.send_backward(SMALL, packed, nodes, ends, scale, sent, interpret=True)
+        of_summed = message_kernels.collect_backward(SMALL, packed, values, weights, summed, interpret=True)
+        return sent, summed, of_sent, of_summed
+
+    packed = edge_frames(vectors, SMALL).packed
+    behind = jnp.pad(packed, [(0, 0), (0, 0), (0, 1), (0, 0)], constant_values=jnp.nan)
+    for left, right in zip(*map(jax.tree.leaves, (all_of(behind), all_of(packed))), strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-5)
 
 
 def test_kernel_of_the_s2_activation():

@@ -146,10 +146,13 @@ def _dot(entries, values):
     return total
 
 
-def _piece(count: int, size: int, number: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Places of a piece of `size` of `count` places, and which exist."""
+def _piece(count, size: int, number: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Places of a piece of `size` of `count` places, and which exist; the others repeat the last.
+
+    What is read at one that does not exist is multiplied by 0, so it has to be finite: memory behind an array is not.
+    """
     place = number * size + jnp.arange(size)
-    return place, place < count
+    return jnp.minimum(place, count - 1), place < count
 
 
 def _places(degree: int) -> range:
@@ -173,8 +176,8 @@ class _Ends:
 
         def piece_of(piece, carry):
             is_own = piece >= fed_pieces
-            place = jnp.where(is_own, piece - fed_pieces, piece) * self.size + jnp.arange(self.size)
-            real = place < jnp.where(is_own, self.num_slots, self.num_fed)
+            count = jnp.where(is_own, self.num_slots, self.num_fed)
+            place, real = _piece(count, self.size, jnp.where(is_own, piece - fed_pieces, piece))
             fed = _load(self.order, self.listed, self.first + place, mask=real & ~is_own)
             edge = jnp.where(is_own, self.node * self.num_slots + place, fed)
             node, slot = edge // self.num_slots, edge % self.num_slots
