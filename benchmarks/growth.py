@@ -9,9 +9,11 @@ Each size is a record of `benchmarks.sampler`, labelled `growth`.
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 from pathlib import Path
 
-from benchmarks import measure, sampler
+from benchmarks import measure
 from benchmarks.table import GROWTH, read_records
 from vdw_jax.structures.files import write_whole
 
@@ -78,12 +80,12 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("part", choices=("run", "draw"))
-    options.add_argument("--device", default="NVIDIA H100 80GB HBM3", help="of the figure")
+    options.add_argument("--device", default="NVIDIA H200", help="of the figure")
     options.add_argument("--out", type=Path, default=Path(__file__).parent / "growth.png", help="the figure")
     given = options.parse_args(argv)
     if given.part == "run":
-        for size in SIZES:
-            sampler.run(arguments_of(*size))
+        for size in SIZES:  # each in a process of its own, whose peak of memory is its own
+            subprocess.run([sys.executable, "-m", "benchmarks.sampler", *arguments_of(*size)], check=True)
         return
     found = chosen(read_records(measure.RESULTS), given.device)
     if not found:

@@ -7,7 +7,7 @@ from configs import j2dh8
 
 
 def get_config():
-    """A sixth of the channels times layers, degree 2, float32, batches of 32."""
+    """A third of the channels, float32, batches of 32."""
     config = j2dh8.get_config()
     network = dict(
         num_layers=2,
@@ -28,6 +28,7 @@ def get_config():
     config.model.encoder.update(network)
     config.model.encoder.num_layers = 1
     config.model.cdvae.update(dict(latent_dim=64, hidden_dim=128, max_neighbours=14))
+    config.loss.kl = 1e-3
     config.train.update(
         dict(batch_size=32, num_steps=6_000, warmup_steps=200, learning_rate=2e-3, ema_decay=0.998)
     )

@@ -43,7 +43,7 @@ def scoring(tmp_path, monkeypatch) -> argparse.Namespace:
     monkeypatch.setattr(calls, "reference_of", lambda facts, *, allow_other: reference)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return argparse.Namespace(
-        arrays=str(tmp_path / "arrays"), out=str(tmp_path / "page"), workers=1,
+        arrays=str(tmp_path / "arrays"), out=str(tmp_path / "page"), workers=1, reconstructions=None,
         checkpoint=str(write_export(tmp_path / "export")),
     )  # fmt: skip
 
@@ -68,6 +68,18 @@ def test_table_and_figure(tmp_path, capsys, scoring):
     for said in ("a device", "jax 1.2", "seed 3", "runs/x", "python -m benchmarks.calls generate"):
         assert said in text
     assert (tmp_path / "page" / "calls.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_fewer_reconstructions_are_scored(tmp_path, scoring):
+    """Of two, the first: the truth itself, beside one that is far from it."""
+    both = arrays(np.zeros(3), np.zeros(3))
+    both["reconstruction/positions"][1] *= 2
+    write_arrays(tmp_path / "arrays" / "heun-20.npz", record("heun", 20), both)
+    scoring.reconstructions = 1
+    calls.run_score(scoring)
+    text = (tmp_path / "page" / "calls.md").read_text()
+    assert "| heun | 20 | 100.00 % | 0.0000 |" in text
+    assert "1 structures of the test part reconstructed" in text
 
 
 def test_nothing_to_score(scoring):
