@@ -18,8 +18,9 @@ class SphereGrid:
 
     `num_polar` rings integrate degrees up to 2 num_polar - 1, `num_around` points a ring orders below
     num_around: so lmax + 1 rings of 2 mmax + 1 points transform there and back exactly, and
-    ((p + 1) lmax + 1) / 2 rings of (p + 1) lmax + 1 points keep a polynomial of order p exactly equivariant. A
-    nonlinearity that is no polynomial aliases, the less the finer the grid (tests/equivariant/test_grid.py).
+    ((p + 1) lmax + 1) / 2 rings of (p + 1) lmax + 1 points keep a polynomial of order p exactly equivariant. On edges,
+    whose functions only turn about the polar axis, (p + 1) mmax + 1 points around do, whatever the rings. A
+    nonlinearity that is no polynomial aliases, the less the finer the grid (benchmarks/NOTES.md, "Grids").
     """
 
     num_polar: int
