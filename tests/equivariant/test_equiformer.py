@@ -41,8 +41,12 @@ class Network(nn.Module):
         return ScalarHead(self.config, 4)(nodes), VectorHead(self.config, 2)(nodes, edges)
 
 
-def make_network(**changes):
-    """A jitted (species, neighbours, context, direction) -> (scalars [B, N, 4], vectors [B, N, 2, 3])."""
+def make_network(as_initialised: bool = False, **changes):
+    """A jitted (species, neighbours, context, direction) -> (scalars [B, N, 4], vectors [B, N, 2, 3]).
+
+    Args:
+      as_initialised: weights of the spread that initialisation gives; else, of one spread.
+    """
     config = EquiformerConfig(
         **{
             "num_layers": 2, "channels": 8, "attention_channels": 8, "num_heads": 2, "alpha_channels": 4,
@@ -56,7 +60,8 @@ def make_network(**changes):
     rng = np.random.default_rng(9)
 
     def draw(path, leaf):  # sooner than compiling `init`
-        return (path[-1].key == "scale") + 0.3 * rng.standard_normal(leaf.shape, np.float32)
+        spread = 1 / np.sqrt(3 * leaf.shape[-2]) if as_initialised and leaf.ndim > 1 else 0.3
+        return (path[-1].key == "scale") + spread * rng.standard_normal(leaf.shape, np.float32)
 
     params = jax.tree_util.tree_map_with_path(draw, shapes)
 
@@ -163,6 +168,23 @@ def test_without_reflections_only_rotations_are_kept():
     out = network(*vector_inputs())
     assert relative(network(*vector_inputs(rotation(1))), turned(out, rotation(1))) < TOLERANCE
     assert relative(network(*vector_inputs(improper(2))), turned(out, improper(2))) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("edge_grid", "node_grid", "largest"),
+    [(SphereGrid(7, 9), SphereGrid(7, 13), 1e-2), (SphereGrid(10, 32), SphereGrid(24, 48), TOLERANCE)],
+    ids=["as configured", "finer"],
+)
+def test_activations_on_the_sphere_alias_as_little_as_their_grids_let_them(edge_grid, node_grid, largest):
+    """The paper's activations and degree; that of `configs/paper.py`, and one for which float32 is the limit."""
+    network = make_network(
+        as_initialised=True, num_layers=1, lmax=4, edge_activation="s2", ffn_activation="mlp", reflections=False, edge_grid=edge_grid,
+        node_grid=node_grid,
+    )  # fmt: skip
+    expected = turned(network(*vector_inputs()), rotation(1))
+    error = relative(network(*vector_inputs(rotation(1))), expected)
+    print(f"{error:.1e}")
+    assert error < largest
 
 
 def test_order_of_atoms(network):
