@@ -178,8 +178,8 @@ def test_without_reflections_only_rotations_are_kept():
 def test_activations_on_the_sphere_alias_as_little_as_their_grids_let_them(edge_grid, node_grid, largest):
     """The paper's activations and degree; that of `configs/paper.py`, and one for which float32 is the limit."""
     network = make_network(
-        as_initialised=True, num_layers=1, lmax=4, edge_activation="s2", ffn_activation="mlp", reflections=False, edge_grid=edge_grid,
-        node_grid=node_grid,
+        as_initialised=True, num_layers=1, lmax=4, edge_activation="s2", ffn_activation="mlp", reflections=False,
+        edge_grid=edge_grid, node_grid=node_grid,
     )  # fmt: skip
     expected = turned(network(*vector_inputs()), rotation(1))
     error = relative(network(*vector_inputs(rotation(1))), expected)

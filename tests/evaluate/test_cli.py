@@ -22,6 +22,7 @@ from vdw_jax.evaluate.generating import wishes
 from vdw_jax.evaluate.reference import ReferenceError, reference_of
 from vdw_jax.model.cdvae import CDVAE
 from vdw_jax.model.cwgan import Generator
+from vdw_jax.structures.arrays import read_arrays
 from vdw_jax.training.losses import LossConfig
 from vdw_jax.types import CrystalBatch
 
@@ -125,6 +126,22 @@ def test_both_halves_make_one_summary(generated, tmp_path, monkeypatch):
     run(monkeypatch, "page", generated / "summary.json", f"--out={page}")
     text = page.read_text()
     assert "## Reconstruction of held-out structures" in text and "| COV-R |" in text and record["command"] in text
+
+
+def test_candidates_that_are_not_finite_are_said(trained, tmp_path, monkeypatch, capsys):
+    whole = generating.generate
+
+    def one_broken(*args, **kwargs):
+        found = whole(*args, **kwargs)
+        found.crystals.positions[1, 0, 0] = np.nan
+        return found
+
+    monkeypatch.setattr(generating, "generate", one_broken)
+    run(monkeypatch, "generation", f"--out={tmp_path}", "--samples=3", "--data=j2dh8", "--allow_other_data",
+        "--only=generate", "--quiet")  # fmt: skip
+    assert "generation: 1 of 3 are not finite" in capsys.readouterr().err
+    record, _ = read_arrays(tmp_path / "generation.npz")
+    assert record["not_finite"] == 1
 
 
 def test_arrays_are_not_made_twice_nor_scored_against_other_data(generated, tmp_path, monkeypatch, capsys):

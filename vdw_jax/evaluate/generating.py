@@ -6,6 +6,7 @@ Nothing here, nor what it imports, needs a crystal library. What it writes is re
 from __future__ import annotations
 
 import datetime
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -157,7 +158,11 @@ def wishes(
 def _write(
     job: Job, part: str, found: Candidates, arrays: dict[str, np.ndarray], notes: dict[str, Any], seconds: float
 ) -> Path:
-    facts = job.trained.facts
+    facts, crystals = job.trained.facts, found.crystals
+    is_finite = np.isfinite(np.concatenate([crystals.positions, crystals.cell], axis=1)).all((1, 2))
+    count, lost = len(crystals.cell), int(np.sum(~is_finite))
+    if lost:
+        print(f"note: {part}: {lost} of {count} are not finite, and count as misses", file=sys.stderr)
     names: Sequence[str] = [scalar.name for scalar in job.trained.model.config.scalars]
     record = {
         "part": part,
@@ -175,10 +180,11 @@ def _write(
         "trained_on": facts.get("device", ""),
         "train_steps": facts["config"]["train"]["num_steps"],
         "predicted": list(names),
+        "not_finite": lost,
         **job.record,
         **notes,
     }
     path = job.directory / f"{part}.npz"
-    content = arrays | flat("found", found.crystals) | {"predicted": np.asarray(found.predicted)}
+    content = arrays | flat("found", crystals) | {"predicted": np.asarray(found.predicted)}
     write_arrays(path, record, content)
     return path
