@@ -253,7 +253,6 @@ def main() -> None:
     first.set_defaults(run=run_generate)
     second = add_scoring(parts, run_score, "table and figure", "calls.md and calls.png")
     second.add_argument("--checkpoint", default=str(PRETRAINED), help="the model; COV-P covers its test part")
-    second.add_argument("--reconstructions", type=int, help="score so many of each file; all by default")
     given = parser.parse_args()
     given.run(given)
 

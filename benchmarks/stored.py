@@ -68,5 +68,6 @@ def add_scoring(
     command.add_argument("arrays", help="folder that `generate` wrote")
     command.add_argument("--out", default="docs", help=f"folder of {files}")
     command.add_argument("--workers", type=int, default=2)
+    command.add_argument("--reconstructions", type=int, help="score so many of each file; all by default")
     command.set_defaults(run=run)
     return command
