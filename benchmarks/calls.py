@@ -101,7 +101,7 @@ def run_generate(given: argparse.Namespace) -> None:
 def thinned(arrays: dict[str, np.ndarray], count: int | None) -> dict[str, np.ndarray]:
     """The same with `count` of the reconstructions, evenly spread; all if None or if there are fewer."""
     number = len(arrays["truth/cell"])
-    rows = np.linspace(0, number - 1, min(count or number, number)).round().astype(int)
+    rows = np.linspace(0, number - 1, number if count is None else min(count, number)).round().astype(int)
     return {name: values if name.startswith("free/") else values[rows] for name, values in arrays.items()}
 
 

@@ -19,7 +19,8 @@ HEAD = """# Benchmarks
 Made by `python -m benchmarks.table` from the records in `results/`; what was tried and what came of it is in
 [NOTES.md](NOTES.md). Random weights, random J2DH-8 cells; medians over repeats after warming up. A share of peak is
 operations counted from the sizes (`flops.py`) over the rate of a large matrix product measured in the same run.
-Errors are ||out - reference|| / ||reference|| against the same network in float64.
+Errors are ||out - reference|| / ||reference|| against the same network in float64. In brackets: how the config was
+then, where it has changed since.
 
     python -m benchmarks.sampler --config=configs/paper.py --batch=500 --dtype=bfloat16
     python -m benchmarks.train_step --config=configs/paper.py --batch=256 --dtype=bfloat16

@@ -17,8 +17,6 @@ def get_config():
         alpha_channels=8,
         value_channels=8,
         ffn_channels=16,
-        lmax=2,
-        node_grid=(4, 7),
         num_basis=16,
         edge_channels=16,
         compute_dtype="float32",

@@ -141,8 +141,10 @@ def test_kernels_of_collect():
     same_with_gradients(run(functools.partial(_collect_fused, True)), run(collect), vectors, values, weights, rtol=2e-5)
 
 
-def test_kernels_read_nothing_behind_the_last_slot():
-    """Five slots by tiles of two; behind them is no number."""
+def test_kernels_read_nothing_behind_the_last_slot(monkeypatch):
+    """Five slots by tiles of two; behind them, and behind the last node, is no number."""
+    for name in ("SEND", "SEND_BACKWARD", "COLLECT", "COLLECT_BACKWARD"):
+        monkeypatch.setattr(message_kernels, name, message_kernels.Tile(2, 16, 1))
     vectors, values = normal(0, BATCH, 2, 5, 3), SMALL.split(normal(1, BATCH, 2, 5, SMALL.size, 15))
     weights, index = normal(2, BATCH, 2, 5, 3), jax.random.randint(jax.random.key(1), (BATCH, 2, 5), 0, 2)
     nodes, scale = normal(3, BATCH, 2, 9, 5), normal(4, BATCH, 2, 5, num_radial_weights(SMALL, 10))
@@ -157,8 +159,9 @@ def test_kernels_read_nothing_behind_the_last_slot():
         return sent, summed, of_sent, of_summed
 
     packed = edge_frames(vectors, SMALL).packed
-    behind = jnp.pad(packed, [(0, 0), (0, 0), (0, 1), (0, 0)], constant_values=jnp.nan)
+    behind = jnp.pad(packed, [(0, 0), (0, 1), (0, 1), (0, 0)], constant_values=jnp.nan)
     for left, right in zip(*map(jax.tree.leaves, (all_of(behind), all_of(packed))), strict=True):
+        assert np.isfinite(left).all()
         np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-5)
 
 

@@ -100,7 +100,9 @@ class _Edges:
     """A tile of edges: where their numbers lie, and which are real."""
 
     def __init__(self, frames, batch, node, slot, real, lanes: _Lanes) -> None:
-        self.frames, self.batch, self.node, self.slot, self.real = frames, batch, node, slot, real
+        self.batch, self.node, self.slot = batch, node, slot
+        # No edge reads the first frame: 0 times what lies behind an array may be NaN.
+        self.frames, self.frame = frames, (batch, jnp.where(real, node, 0), jnp.where(real, slot, 0))
         self.column = lanes.column[None, :]
         self.mask = jnp.broadcast_to(real[:, None], (real.size, lanes.column.size))
         if lanes.real is not None:
@@ -109,7 +111,7 @@ class _Edges:
     def entries(self, turn: Turn) -> list[jax.Array]:
         """Row of the frame, each entry [edges, 1]."""
         return [
-            _load(self.frames, self.batch, self.node, self.slot, turn.row + column)[:, None]
+            _load(self.frames, *self.frame, turn.row + column)[:, None]
             for column in range(2 * turn.degree + 1)
         ]
 
@@ -146,13 +148,10 @@ def _dot(entries, values):
     return total
 
 
-def _piece(count, size: int, number: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Places of a piece of `size` of `count` places, and which exist; the others repeat the last.
-
-    What is read at one that does not exist is multiplied by 0, so it has to be finite: memory behind an array is not.
-    """
+def _piece(count: int, size: int, number: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Places of a piece of `size` of `count` places, and which exist."""
     place = number * size + jnp.arange(size)
-    return jnp.minimum(place, count - 1), place < count
+    return place, place < count
 
 
 def _places(degree: int) -> range:
@@ -176,8 +175,8 @@ class _Ends:
 
         def piece_of(piece, carry):
             is_own = piece >= fed_pieces
-            count = jnp.where(is_own, self.num_slots, self.num_fed)
-            place, real = _piece(count, self.size, jnp.where(is_own, piece - fed_pieces, piece))
+            place = jnp.where(is_own, piece - fed_pieces, piece) * self.size + jnp.arange(self.size)
+            real = place < jnp.where(is_own, self.num_slots, self.num_fed)
             fed = _load(self.order, self.listed, self.first + place, mask=real & ~is_own)
             edge = jnp.where(is_own, self.node * self.num_slots + place, fed)
             node, slot = edge // self.num_slots, edge % self.num_slots

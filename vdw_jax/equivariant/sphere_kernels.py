@@ -1,6 +1,6 @@
 """`activations.separable_s2` as a Pallas kernel (Triton): coefficients to the grid, SiLU, and back, in registers.
 
-XLA writes the values at the grid's points, five times as many numbers as there are coefficients, and reads them again.
+XLA writes the values at the grid's points, three times as many numbers as there are coefficients, and reads them again.
 Here some points at a time are made for a tile of edges and channels, and added to what goes back. In bfloat16 a
 sigmoid is made of a tanh, one instruction: an exponential and a division would take longer than all the rest.
 """

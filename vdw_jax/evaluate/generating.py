@@ -162,7 +162,7 @@ def _write(
     is_finite = np.isfinite(np.concatenate([crystals.positions, crystals.cell], axis=1)).all((1, 2))
     count, lost = len(crystals.cell), int(np.sum(~is_finite))
     if lost:
-        print(f"note: {part}: {lost} of {count} are not finite, and count as misses", file=sys.stderr)
+        print(f"note: {part}: {lost} of {count} are not finite, and count as invalid", file=sys.stderr)
     names: Sequence[str] = [scalar.name for scalar in job.trained.model.config.scalars]
     record = {
         "part": part,
