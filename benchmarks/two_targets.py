@@ -215,10 +215,14 @@ def page(records: list[dict[str, Any]], judged: list[dict[str, Any]]) -> str:
                 share += f" (±{tolerance:.4f})"
                 cells = [_title(record), shown, f"{asked:.4f} {unit}", READ_BY[by], *told, share]
                 lines.append("| " + " | ".join(cells) + " |")
+    independent = {
+        TARGETS[name][0] for each in judged for name, readings in each["got"].items() if "independent" in readings
+    }
     lines += [
         "",
         f"Errors are absolute, over all finite candidates; the tolerance is {TOLERANCE:g} standard deviations "
-        "of the training part. The own head reads the finished structure, and is what candidates are chosen by.",
+        "of the training part. The own head reads the finished structure, and is what candidates are chosen by. "
+        f"Independent models judge: {', '.join(sorted(independent)) or 'nothing'}.",
         "",
         f"Attainable: the labels of the training structure nearest to percentile {ATTAINABLE[0]:g} of the first target "
         f"and {ATTAINABLE[1]:g} of the second. Trade-off: of the four corners at percentiles {CORNERS[0]:g} and "

@@ -101,7 +101,7 @@ class _Edges:
 
     def __init__(self, frames, batch, node, slot, real, lanes: _Lanes) -> None:
         self.batch, self.node, self.slot = batch, node, slot
-        # No edge reads the first frame: 0 times what lies behind an array may be NaN.
+        # Where there is no edge the first frame is read: 0 times what lies behind an array may be NaN.
         self.frames, self.frame = frames, (batch, jnp.where(real, node, 0), jnp.where(real, slot, 0))
         self.column = lanes.column[None, :]
         self.mask = jnp.broadcast_to(real[:, None], (real.size, lanes.column.size))
