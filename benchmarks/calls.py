@@ -192,7 +192,10 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    calls = sorted({record["network_calls"] for record in records})
+    calls: list[int] = []
+    for number in sorted({record["network_calls"] for record in records}):
+        if not calls or number >= 1.5 * calls[-1]:  # labels would lie on each other
+            calls.append(number)
     shown = [key for key in COLUMNS if key != "tight_match_rate"]
     figure, axes = plt.subplots(2, 3, figsize=(12, 6.4), layout="constrained", sharex=True)
     for axis, key in zip(axes.flat, shown, strict=False):
