@@ -8,6 +8,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from vdw_jax.structures.errors import DataError
+from vdw_jax.training.checkpoint import CheckpointError
 from vdw_jax.training.errors import ConfigError
 from vdw_jax.training.loop import train
 
@@ -31,6 +32,9 @@ def main(argv: list[str]) -> None:
         metrics = train(CONFIG.value, WORKDIR.value, quiet=QUIET.value)
     except (ConfigError, DataError, FileNotFoundError) as error:
         raise SystemExit(f"train.py: {error}") from None
+    except CheckpointError as error:
+        advice = "If they are of another config, choose another --workdir."
+        raise SystemExit(f"train.py: {error}\n{advice}") from None
     for name, value in metrics.items() if jax.process_index() == 0 else ():
         print(f"{name:28s} {value:.5f}")
 

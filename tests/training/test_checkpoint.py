@@ -132,6 +132,7 @@ def test_damaged_latest_is_skipped_and_can_be_saved_again(tmp_path, damage):
 def test_state_that_does_not_fit_is_an_error_not_a_fresh_start(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, make_state(0))
+    with Checkpoints(tmp_path) as checkpoints:  # as another process finds it
         with pytest.raises(CheckpointError, match=r"of another shape: .*dense\.kernel \(4, 3\)"):
             checkpoints.restore_latest(make_state(0, width=5))
         with pytest.raises(CheckpointError, match="not in the checkpoint: w; not in the template"):

@@ -62,6 +62,15 @@ def test_the_loss_falls(whole):
     assert loss[-1] < 0.8 * loss[0]
 
 
+def test_a_workdir_of_another_network_is_refused_and_left_as_it_is(start, whole):
+    before = (whole / "config.json").read_text()
+    process = start(whole, "--config.model.denoiser.channels=16")
+    _, errors = process.communicate(timeout=900)
+    assert process.returncode == 1
+    assert "of another shape" in errors and "choose another --workdir" in errors and "Traceback" not in errors
+    assert (whole / "config.json").read_text() == before
+
+
 def test_killed_and_stopped_and_begun_again_it_ends_the_same(start, whole, tmp_path):
     """SIGKILL, then SIGTERM, then to the end: bit by bit the weights of the run that was left alone."""
     process = start(tmp_path)

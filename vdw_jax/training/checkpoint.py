@@ -77,6 +77,7 @@ class Checkpoints:
                 write_json_atomic(self.directory / "config.json", dict(config))
         self._manager = ocp.CheckpointManager(
             self.directory,
+            item_handlers=ocp.StandardCheckpointHandler(),  # else shapes are not known before the first save
             options=ocp.CheckpointManagerOptions(
                 best_fn=_validation,
                 best_mode="min",

@@ -134,6 +134,7 @@ def train(config: ConfigDict, workdir: str | Path, *, quiet: bool = False) -> di
     Raises:
       ConfigError: if the batch size is no multiple of the number of devices, or there is no such generator.
       DataError: if the data cannot be used.
+      CheckpointError: if what is in `workdir` is damaged, or of another network; it is left as it is.
     """
     config = config.copy_and_resolve_references()
     config.data.scalars = _condition_names(config.data.scalars)
@@ -165,11 +166,11 @@ def train(config: ConfigDict, workdir: str | Path, *, quiet: bool = False) -> di
         "formulas": sorted({_formula(numbers) for numbers in train_part.atomic_numbers}),
         "scalar_range": {name: _range(train_part.scalars[name]) for name in names},
     }
-    if is_main():
-        write_json_atomic(workdir / "config.json", facts)
 
     with GracefulExit() as stop:
-        state, metrics = _first_stage(config, workdir, model, weights, train_data, validation, key, stop, quiet)
+        state, metrics = _first_stage(
+            config, workdir, facts, model, weights, train_data, validation, key, stop, quiet
+        )
         if state.step < config.train.num_steps:
             _say(_HOW_TO_GO_ON.format(stage=1, step=int(state.step), total=config.train.num_steps))
             return {}
@@ -198,7 +199,7 @@ def _range(values: np.ndarray) -> list[float]:
     return [float(np.nanmin(values)), float(np.nanmax(values))]
 
 
-def _first_stage(config, workdir, model, weights, train_data, validation, key, stop, quiet):
+def _first_stage(config, workdir, facts, model, weights, train_data, validation, key, stop, quiet):
     train, mesh = config.train, data_mesh()
     optimizer = create_optimizer(config)
 
@@ -217,6 +218,8 @@ def _first_stage(config, workdir, model, weights, train_data, validation, key, s
     with Checkpoints(workdir / "stage1") as checkpoints:
         restored = checkpoints.restore_latest(state)
         state, step = restored if restored else (state, 0)
+        if is_main():
+            write_json_atomic(workdir / "config.json", facts)
         deadline = time.monotonic() + train.max_minutes * 60
         with (
             MetricsLog(workdir, resume_step=step if restored else -1, silent=not is_main()) as log,
