@@ -77,7 +77,7 @@ class Checkpoints:
                 write_json_atomic(self.directory / "config.json", dict(config))
         self._manager = ocp.CheckpointManager(
             self.directory,
-            item_handlers=ocp.StandardCheckpointHandler(),  # else shapes are not known before the first save
+            handler_registry=_handlers(),
             options=ocp.CheckpointManagerOptions(
                 best_fn=_validation,
                 best_mode="min",
@@ -206,6 +206,14 @@ class Checkpoints:
             for step in steps:
                 _rename_aside(self.directory / str(step))
         self._manager.reload()
+
+
+def _handlers() -> ocp.handlers.CheckpointHandlerRegistry:
+    """Of the one item there is; without it the shapes of what is stored are not known before the first save."""
+    registry, handler = ocp.handlers.DefaultCheckpointHandlerRegistry(), ocp.StandardCheckpointHandler()
+    registry.add("default", ocp.args.StandardSave, handler)
+    registry.add("default", ocp.args.StandardRestore, handler)
+    return registry
 
 
 def _validation(metrics: Mapping[str, float]) -> float:
