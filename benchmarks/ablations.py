@@ -23,7 +23,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from benchmarks.calls import MEASURES, held_out_structures, sampled, score, thinned
+from benchmarks.calls import MEASURES, held_out_structures, sampled, score
 from benchmarks.stored import add_scoring, how_made, is_there, scored
 from configs import j2dh8
 from vdw_jax.design.trained import load_trained
@@ -204,12 +204,7 @@ def page(records: list[dict[str, Any]]) -> str:
 
 def run_score(given: argparse.Namespace) -> None:
     """The part for CPU cores: the table."""
-
-    def measured(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-        arrays = thinned(arrays, given.reconstructions)
-        return {"reconstructions": len(arrays["truth/cell"])} | score(arrays, given.workers)
-
-    records = scored(given.arrays, measured)
+    records = scored(given.arrays, lambda arrays: score(arrays, given.workers), given.reconstructions)
     records.sort(key=lambda record: list(ROWS).index(record["row"]))
     text = page(records)
     write_whole(Path(given.out) / "ablations.md", lambda file: file.write(text.encode()))

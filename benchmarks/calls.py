@@ -98,13 +98,6 @@ def run_generate(given: argparse.Namespace) -> None:
         write_arrays(path, record, arrays)
 
 
-def thinned(arrays: dict[str, np.ndarray], count: int | None) -> dict[str, np.ndarray]:
-    """The same with `count` of the reconstructions, evenly spread; all if None or if there are fewer."""
-    number = len(arrays["truth/cell"])
-    rows = np.linspace(0, number - 1, number if count is None else min(count, number)).round().astype(int)
-    return {name: values if name.startswith("free/") else values[rows] for name, values in arrays.items()}
-
-
 def score(arrays: dict[str, np.ndarray], workers: int) -> dict[str, float]:
     """The measures of one file; RMSE is NaN without a match."""
     from vdw_jax.metrics.layers import find_layers
@@ -225,12 +218,10 @@ def run_score(given: argparse.Namespace) -> None:
     """The part for CPU cores: table and figure."""
     known = fingerprints_to_cover(given)
 
-    def measured(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-        arrays = thinned(arrays, given.reconstructions)
-        count = {"reconstructions": len(arrays["truth/cell"])}
-        return count | score(arrays, given.workers) | {"cov_precision": cov_precision(arrays, known, given.workers)}
+    def measured(arrays: dict[str, np.ndarray]) -> dict[str, float]:
+        return score(arrays, given.workers) | {"cov_precision": cov_precision(arrays, known, given.workers)}
 
-    records = scored(given.arrays, measured)
+    records = scored(given.arrays, measured, given.reconstructions)
     records.sort(key=lambda record: (SAMPLERS.index(record["sampler"]), record["network_calls"]))
     folder = Path(given.out)
     draw(records, folder / "calls.png")

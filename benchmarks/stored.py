@@ -40,13 +40,27 @@ def stored_in(folder: str) -> list[Path]:
     return paths
 
 
-def scored(folder: str, score: Callable[[dict[str, np.ndarray]], dict[str, Any]]) -> list[dict[str, Any]]:
-    """The records of a folder, by name of their files, each with what `score` says of its arrays."""
+def _thinned(arrays: dict[str, np.ndarray], count: int | None) -> dict[str, np.ndarray]:
+    """The same with `count` of the reconstructions, evenly spread; all if None or if there are fewer."""
+    number = len(arrays["truth/cell"])
+    rows = np.linspace(0, number - 1, number if count is None else min(count, number)).round().astype(int)
+    return {name: values if name.startswith("free/") else values[rows] for name, values in arrays.items()}
+
+
+def scored(
+    folder: str, score: Callable[[dict[str, np.ndarray]], dict[str, Any]], reconstructions: int | None
+) -> list[dict[str, Any]]:
+    """The records of a folder, by name of their files, each with what `score` says of its arrays.
+
+    Args:
+      reconstructions: how many of each file are scored; all if None.
+    """
     paths, records = stored_in(folder), []
     for number, path in enumerate(paths, 1):
         record, arrays = read_arrays(path)
         print(f"{path.name} ({number} of {len(paths)})", file=sys.stderr)
-        records.append(record | score(arrays))
+        arrays = _thinned(arrays, reconstructions)
+        records.append(record | {"reconstructions": len(arrays["truth/cell"])} | score(arrays))
     return records
 
 

@@ -134,7 +134,7 @@ def train(config: ConfigDict, workdir: str | Path, *, quiet: bool = False) -> di
     Raises:
       ConfigError: if the batch size is no multiple of the number of devices, or there is no such generator.
       DataError: if the data cannot be used.
-      CheckpointError: if what is in `workdir` is damaged, or of another network; it is left as it is.
+      CheckpointError: if a stage's checkpoints are damaged, or of another network; they are left as they are.
     """
     config = config.copy_and_resolve_references()
     config.data.scalars = _condition_names(config.data.scalars)
