@@ -31,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "evaluate": GROUND
     | {"structures", "diffusion", "training", "design", "metrics", "report", "property_model"},
 }
+ALLOWED["commands"] = ALLOWED.keys() - {""}
 """What each room may import besides itself, low rooms first."""
 
 CRYSTAL_LIBRARIES = {"ase", "pymatgen", "smact", "spglib"}

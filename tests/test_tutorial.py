@@ -70,7 +70,7 @@ def test_sampling_knows_its_arguments(monkeypatch):
     assert command[:2] == ["python", "sample.py"]
     monkeypatch.syspath_prepend(str(ROOT))
     monkeypatch.setattr(sys, "argv", command[1:])
-    import sample
+    from vdw_jax.commands import sample
 
     given = sample.parse_arguments()
     assert given.target == ["gap_angstrom=3.2"] and given.checkpoint == "runs/mine"

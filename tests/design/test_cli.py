@@ -10,7 +10,7 @@ import ase.io
 import pytest
 from pymatgen.core import Structure
 
-import sample
+from vdw_jax.commands import sample
 from vdw_jax.diffusion.samplers import SAMPLERS
 from vdw_jax.report.relaxation import relax_samples
 

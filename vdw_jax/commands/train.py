@@ -1,0 +1,56 @@
+"""Trains both stages: `python train.py --config=configs/j2dh8.py --workdir=runs/j2dh8`.
+
+The same command goes on from the last checkpoint after any interruption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from vdw_jax.structures.errors import DataError
+from vdw_jax.training.checkpoint import CheckpointError
+from vdw_jax.training.errors import ConfigError
+from vdw_jax.training.loop import train
+
+_WORKDIR = "Checkpoints, metrics and exported weights go here."
+_DISTRIBUTED = "One of several processes, found by JAX: SLURM, TPU pods, GKE."
+_COORDINATOR = "HOST:PORT of process 0, where JAX cannot find it."
+
+
+def _define_flags() -> None:
+    """Here and not on import, so that the flags are those of this command alone."""
+    config_flags.DEFINE_config_file("config", None, "Config file, e.g. configs/j2dh8.py.")
+    flags.DEFINE_string("workdir", "runs/latest", _WORKDIR)
+    flags.DEFINE_bool("distributed", False, _DISTRIBUTED)
+    flags.DEFINE_string("coordinator", None, _COORDINATOR)
+    flags.DEFINE_integer("num_processes", None, "With --coordinator: how many processes there are.")
+    flags.DEFINE_integer("process_id", None, "With --coordinator: which this is, from 0.")
+    flags.DEFINE_bool("quiet", False, "No progress line.")
+    flags.mark_flag_as_required("config")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point; takes the arguments of the process by default."""
+    _define_flags()
+    app.run(_main, argv=None if arguments is None else ["train.py", *arguments])
+
+
+def _main(argv: list[str]) -> None:
+    del argv
+    given = flags.FLAGS
+    logging.set_verbosity(logging.ERROR)  # orbax warns of what is meant so
+    if given.distributed or given.coordinator:
+        jax.distributed.initialize(given.coordinator, given.num_processes, given.process_id)
+    try:
+        metrics = train(given.config, given.workdir, quiet=given.quiet)
+    except (ConfigError, DataError, FileNotFoundError) as error:
+        raise SystemExit(f"train.py: {error}") from None
+    except CheckpointError as error:
+        advice = "If they are of another config, choose another --workdir."
+        raise SystemExit(f"train.py: {error}\n{advice}") from None
+    for name, value in metrics.items() if jax.process_index() == 0 else ():
+        print(f"{name:28s} {value:.5f}")
