@@ -228,7 +228,7 @@ def _read(given: argparse.Namespace, part: str):
         periodicity = _agreed(given.periodicity, reference.data.periodicity)
     truths = None
     if part == "reconstruction":
-        truths = reading.read_structures(given.truth, periodicity)
+        truths = reading.read_structures(given.truth, periodicity, all_usable=True)
         # What the true structures are, the others should be: without vacuum they are no slabs.
         periodicity = truths.periodicity if periodicity == "auto" else periodicity
     read = reading.read_structures(given.structures, periodicity)
@@ -236,7 +236,7 @@ def _read(given: argparse.Namespace, part: str):
         "structures": str(given.structures), "device": "none", "seed": given.seed, "command": _command(),
         "date": datetime.date.today().isoformat(), "data": settings,
         "data_hash": reference.data_hash if reference else "",
-        "periodicity": "slab" if read.periodicity == SLAB else "bulk",
+        "read_as": "slabs" if read.periodicity == SLAB else "crystals",
     }  # fmt: skip
     if part == "generation":
         return reading.Samples(read.crystals, record), reference
