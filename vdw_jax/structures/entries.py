@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ID_KEYS = ("material_id", "uid", "id", "name", "entry_id")
 """Where a structure's name is looked for, in this order."""
 
-_ISOTOPES = {"D": 1, "T": 1}
+ISOTOPES = {"D": 1, "T": 1}
 
 
 class StructureError(ValueError):
@@ -94,7 +94,7 @@ def arrays_of(structure: Structure) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     if not structure.is_ordered:
         raise StructureError("a site is partly occupied")
     symbols = [site.specie.symbol for site in structure]
-    known = ATOMIC_NUMBERS | _ISOTOPES
+    known = ATOMIC_NUMBERS | ISOTOPES
     unknown = [name for name in symbols if name not in known]
     if unknown:
         raise StructureError(f"unknown element {unknown[0]!r}: none of H..Fm")

@@ -3,13 +3,14 @@
 | file | what is a structure in it | what is a property |
 |---|---|---|
 | `.csv` | a row, its CIF in column `cif` (CDVAE's format) | a column of numbers |
-| folder of `.cif`, or one | a file | a column of numbers in `properties.csv` beside them |
+| `.cif`, POSCAR, or a folder of them | a file | a column of numbers in `properties.csv` beside them |
 | `.extxyz`, `.xyz` | a frame | a number in its comment line |
 | `.db`, ASE's `.json` | a row | a key with a number |
 | pymatgen's `.json` | an item | a number beside the structure, or in its `data` |
 | `.npz` | a row of what `CrystalDataset.save` wrote | a scalar, or metadata of real numbers |
 
-`.csv`, `.extxyz` and pymatgen's `.json` may be gzipped (`.gz`). A property that is absent, empty or NaN in a row is
+POSCAR files are called `POSCAR*`, `CONTCAR*`, `*.vasp` or `*.poscar`.
+`.csv`, `.extxyz`, `.cif`, POSCAR and pymatgen's `.json` may be gzipped (`.gz`). A property that is absent, empty or NaN in a row is
 unknown there.
 """
 
@@ -21,6 +22,7 @@ import json
 import math
 import os
 import re
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Sequence
@@ -31,14 +33,14 @@ import numpy as np
 from tqdm import tqdm
 
 from vdw_jax.structures.ase_reader import read_ase_database, read_extxyz
-from vdw_jax.structures.cif import PROPERTIES_FILE, cif_files, read_cifs
 from vdw_jax.structures.csv_reader import read_csv
 from vdw_jax.structures.dataset import CrystalDataset, with_properties
 from vdw_jax.structures.entries import Entry, Reading
 from vdw_jax.structures.errors import DataError, Problem
 from vdw_jax.structures.files import write_whole
+from vdw_jax.structures.folder import PROPERTIES_FILE, read_structure_files, structure_files, structure_kind
 from vdw_jax.structures.json_reader import is_ase_database, load_json, read_pymatgen
-from vdw_jax.structures.soundness import Crystal, choose_periodicity, find_problems, place, sound
+from vdw_jax.structures.soundness import Crystal, choose_periodicity, find_problems, note_on_mixture, place, sound
 from vdw_jax.types import BULK, SLAB, Periodicity
 
 PERIODICITIES: dict[str, Periodicity | None] = {"auto": None, "slab": SLAB, "bulk": BULK}
@@ -110,7 +112,7 @@ def default_cache_dir() -> Path:
 
 def _content_hash(path: Path, settings: list) -> str:
     digest = hashlib.sha256(json.dumps(settings).encode())
-    files = [*cif_files(path), path / PROPERTIES_FILE] if path.is_dir() else [path]
+    files = [*structure_files(path), path / PROPERTIES_FILE] if path.is_dir() else [path]
     try:
         for file in files:
             if file is path or file.exists():
@@ -147,8 +149,8 @@ def open_reading(path: Path) -> Reading:
         DataError: none of the known kinds, or not what its name says.
     """
     name = path.name.lower().removesuffix(".gz")
-    if path.is_dir() or name == path.name.lower() and name.endswith(".cif"):
-        return read_cifs(path)
+    if path.is_dir() or structure_kind(path):
+        return read_structure_files(path, _unpacked)
     if name.endswith(".db"):
         return read_ase_database(path)
     if name.endswith(".csv"):
@@ -158,7 +160,10 @@ def open_reading(path: Path) -> Reading:
     if name.endswith(".json"):
         document = load_json(path, _unpacked(path))
         return read_ase_database(path) if is_ase_database(document) else read_pymatgen(path, document)
-    raise DataError(f"{path}: unknown kind of file; give .csv, .extxyz, .db, .json, .npz, or .cif and folders of it")
+    raise DataError(
+        f"{path}: unknown kind of file; give .csv, .extxyz, .db, .json, .npz, or .cif, POSCAR and "
+        "folders of them"
+    )
 
 
 def _unpacked(path: Path) -> bytes:
@@ -187,6 +192,9 @@ def _read(
         if name not in known:
             raise DataError(f"{path}: no property {name!r}; there are {', '.join(sorted(known)) or 'none'}")
     periodicity = choose_periodicity(crystals) if asked is None else asked
+    note = note_on_mixture(crystals, periodicity) if asked is None else None
+    if note:
+        print(f"note: {path}: {note}", file=sys.stderr)
     good = []
     first_row: dict[str, str] = {}
     for crystal in crystals:
