@@ -3,13 +3,13 @@
 | file | what is a structure in it | what is a property |
 |---|---|---|
 | `.csv` | a row, its CIF in column `cif` (CDVAE's format) | a column of numbers |
-| folder of `.cif`, or one | a file | a column of numbers in `properties.csv` or `id_prop.csv` beside them |
+| `.cif`, POSCAR, or a folder of them | a file | a column of numbers in `properties.csv` or `id_prop.csv` beside them |
 | `.extxyz`, `.xyz` | a frame | a number in its comment line |
 | `.db`, ASE's `.json` | a row | a key with a number, a calculated number, a number in `data` |
 | `.json` of pymatgen, JARVIS, OPTIMADE, pandas | an item | a number beside the structure, or in its `data` |
 | `.npz` | a row of what `CrystalDataset.save` wrote | a scalar, or metadata of real numbers |
 
-All but `.npz` may be gzipped (`.gz`); suffixes may be in capitals. A property that is absent, empty, NaN or one of the
+POSCAR files are called `POSCAR*`, `CONTCAR*`, `*.vasp` or `*.poscar`. All but `.npz` may be gzipped (`.gz`); suffixes may be in capitals. A property that is absent, empty, NaN or one of the
 marks in `values.ABSENT` is unknown there.
 """
 

@@ -112,4 +112,4 @@ def _without_suffix(name: str, known: set[str]) -> str:
         bare = bare.rpartition(".")[0]
         if bare in known:
             return bare
-    return name.removesuffix(".cif")
+    return name
