@@ -80,7 +80,7 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, default=Path("evaluation"), help="folder; parts share its summary.json")
     command.add_argument("--checkpoint", type=Path, help="workdir or export of train.py; what ships by default")
     command.add_argument("--structures", type=Path, metavar="PATH",
-                         help="score these instead: any file or folder that vdw_jax.structures.check reads")  # fmt: skip
+                         help="score these instead: any file or folder that `check` reads")  # fmt: skip
     command.add_argument("--periodicity", choices=("auto", "slab", "bulk"), default="auto",
                          help="with --structures: what they are; default: what the data or the files say")  # fmt: skip
     command.add_argument("--only", choices=("generate", "score"), help="one half; the other may run elsewhere")

@@ -9,8 +9,8 @@
 | `.json` of pymatgen, JARVIS, OPTIMADE, pandas | an item | a number beside the structure, or in its `data` |
 | `.npz` | a row of what `CrystalDataset.save` wrote | a scalar, or metadata of real numbers |
 
-POSCAR files are called `POSCAR*`, `CONTCAR*`, `*.vasp` or `*.poscar`. All but `.npz` may be gzipped (`.gz`); suffixes may be in capitals. A property that is absent, empty, NaN or one of the
-marks in `values.ABSENT` is unknown there.
+POSCAR files are called `POSCAR*`, `CONTCAR*`, `*.vasp` or `*.poscar`. All but `.npz` may be gzipped (`.gz`); suffixes
+may be in capitals. A property that is absent, empty, NaN or one of the marks in `values.ABSENT` is unknown there.
 """
 
 from __future__ import annotations

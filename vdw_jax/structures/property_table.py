@@ -16,7 +16,7 @@ from pathlib import Path
 
 from vdw_jax.structures.contents import read_text
 from vdw_jax.structures.errors import DataError, Problem
-from vdw_jax.structures.table import Row, TableError, read_table, unnamed_header
+from vdw_jax.structures.table import Row, TableError, listed, read_table, unnamed_header
 from vdw_jax.structures.values import as_number, is_absent
 
 PROPERTIES_FILE = "properties.csv"
@@ -66,7 +66,7 @@ def find_properties(folder: Path, names: Iterable[str]) -> PropertyTable:
             notes = (f"{by_place} is not read, because {PROPERTIES_FILE} is beside it",)
         header, rows = read_table(by_header, read_text(by_header))
         if "material_id" not in header:
-            raise DataError(f"{by_header}: header: no column 'material_id' among {', '.join(header)}")
+            raise DataError(f"{by_header}: header: no column 'material_id' among {listed(header)}")
         return PropertyTable(by_header, _by_name(by_header, rows, "material_id", names), notes)
     if by_place.exists():
         text = read_text(by_place)

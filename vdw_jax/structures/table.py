@@ -113,3 +113,9 @@ def _rows(header: list[str], rows: Iterator[list[str]]) -> Iterator[Row | TableE
             yield TableError(place, garbled[0], "bytes that are no text", "Save the file as UTF-8")
         else:
             yield Row(place, cells)
+
+
+def listed(names: list[str], most: int = 20) -> str:
+    """Names of columns in one line of bearable length."""
+    shown = [name[:40] if name.isprintable() else repr(name[:40]) for name in names[:most]]
+    return ", ".join(shown) + (", ..." if len(names) > most else "")
