@@ -17,15 +17,27 @@ from vdw_jax.types import BULK
 
 
 def proposal(out: str) -> str:
-    (scalars,) = (word for word in out.splitlines()[-1].split() if word.startswith("--config.data.scalars="))
-    return scalars.partition("=")[2].partition("=")[2] if scalars.count("=") > 1 else scalars.partition("=")[2]
+    (scalars,) = (
+        word for word in out.splitlines()[-1].split() if word.startswith("--config.data.scalars=")
+    )
+    return (
+        scalars.partition("=")[2].partition("=")[2]
+        if scalars.count("=") > 1
+        else scalars.partition("=")[2]
+    )
 
 
 def score(run, tmp_path, part: str, *arguments) -> tuple[dict, str]:
     """The summary of an evaluation and what it said on stderr."""
     out = tmp_path / "out"
     answer = run(
-        evaluate.main, part, "--workers=1", "--quiet", f"--out={out}", f"--cache={tmp_path / 'cache'}", *arguments
+        evaluate.main,
+        part,
+        "--workers=1",
+        "--quiet",
+        f"--out={out}",
+        f"--cache={tmp_path / 'cache'}",
+        *arguments,
     )
     assert answer.code == 0, answer
     return json.loads((out / "summary.json").read_text()), answer.err
@@ -44,20 +56,27 @@ def test_06_crystals_are_not_scored_as_slabs(case, run, tmp_path):
     arguments = [f"--structures={folder / 'found.extxyz'}", f"--truth={folder / 'true.extxyz'}"]
     summary, _ = score(run, tmp_path, "reconstruction", *arguments)
     assert summary["match_rate"] == 0.0
-    summary, _ = score(run, tmp_path, "reconstruction", *arguments, f"--data={folder / 'data.extxyz'}")
+    summary, _ = score(
+        run, tmp_path, "reconstruction", *arguments, f"--data={folder / 'data.extxyz'}"
+    )
     assert summary["match_rate"] == 0.0
 
 
 def test_07_numbers_are_ids(case, run):
     path = case("07") / "numbers.extxyz"
     loaded = load_file(path)
-    assert loaded.dataset.ids.tolist()[:3] == ["100", "101", "102"] and list(loaded.dataset.scalars) == ["gap"]
+    assert loaded.dataset.ids.tolist()[:3] == ["100", "101", "102"] and list(
+        loaded.dataset.scalars
+    ) == ["gap"]
     assert proposal(run(check.main, path).out) == "gap"
 
 
 def test_09_a_column_twice_is_an_error(case, run):
     answer = run(check.main, case("09") / "folder")
-    assert answer.code == 2 and "properties.csv: header: column 'gap' occurs more than once" in answer.err
+    assert (
+        answer.code == 2
+        and "properties.csv: header: column 'gap' occurs more than once" in answer.err
+    )
 
 
 @pytest.mark.parametrize("name,known", [("few_na", 9), ("mostly_na", 3), ("other_marks", 6)])
@@ -73,7 +92,12 @@ def test_11_cgcnn_folders(case, run):
 
 def test_12_one_way_of_reading(case, run):
     folder = case("12")
-    for name, count in (("generated", 4), ("only_capital", 2), ("bom.extxyz", 4), ("packed.extxyz.gz", 4)):
+    for name, count in (
+        ("generated", 4),
+        ("only_capital", 2),
+        ("bom.extxyz", 4),
+        ("packed.extxyz.gz", 4),
+    ):
         found = read_crystals(folder / name)
         assert (len(found.entries), found.problems) == (count, []), name
     found = read_crystals(folder / "one_bad_frame.extxyz")
@@ -93,7 +117,11 @@ def test_13_labels_keep_their_differences(case, run):
     path = case("13") / "all_electron.extxyz"
     values = load_file(path).dataset.scalars["total_energy"]
     assert values.dtype == np.float64
-    assert [f"{value:.4f}" for value in values[:3]] == ["-123456.7890", "-123456.7883", "-123456.7876"]
+    assert [f"{value:.4f}" for value in values[:3]] == [
+        "-123456.7890",
+        "-123456.7883",
+        "-123456.7876",
+    ]
     assert "-123456.789 to -123456.7813" in run(check.main, path).out
 
 
@@ -125,14 +153,19 @@ def test_20_nothing_that_a_file_names_is_imported(case, run, tmp_path, monkeypat
     monkeypatch.syspath_prepend(folder)
     monkeypatch.chdir(tmp_path)
     answer = run(check.main, folder / "site_property.json")
-    assert answer.code == 0 and "marker_module" not in sys.modules and list(tmp_path.iterdir()) == []
+    assert (
+        answer.code == 0 and "marker_module" not in sys.modules and list(tmp_path.iterdir()) == []
+    )
     runpy.run_path(str(folder / "marker_module.py"))  # the marker does leave a file where it is run
     assert [path.name for path in tmp_path.iterdir()] == ["imported_by_reader.txt"]
 
 
 def test_23_deuterium_in_every_format(case):
     folder = case("23")
-    found = [load_file(folder / name) for name in ("deuterated.cif", "deuterated.extxyz", "tritium.extxyz")]
+    found = [
+        load_file(folder / name)
+        for name in ("deuterated.cif", "deuterated.extxyz", "tritium.extxyz")
+    ]
     assert all(loaded.problems == [] for loaded in found)
     assert len({loaded.dataset.formula(0) for loaded in found}) == 1
     assert 1 in found[0].dataset.atomic_numbers
@@ -142,17 +175,25 @@ def test_25_skewed_cells_are_the_same_structures(case, run, tmp_path):
     folder = case("25")
     summaries = []
     for name in ("plain", "skewed"):
-        arguments = [f"--structures={folder / name}.extxyz", f"--data={folder / 'plain.extxyz'}", "--references=5"]
+        arguments = [
+            f"--structures={folder / name}.extxyz",
+            f"--data={folder / 'plain.extxyz'}",
+            "--references=5",
+        ]
         summary, err = score(run, tmp_path, "generation", *arguments)
         assert "invalid" not in err
-        summaries.append([summary[key] for key in ("struct_valid", "novelty", "wdist_density", "cov_recall")])
+        summaries.append(
+            [summary[key] for key in ("struct_valid", "novelty", "wdist_density", "cov_recall")]
+        )
     np.testing.assert_allclose(summaries[0], summaries[1], atol=1e-4)
 
 
 def test_27_poscars(case, run, tmp_path):
     found = read_crystals(case("27") / "relaxed")
     assert len(found.entries) == 5 and {len(entry.atomic_numbers) for entry in found.entries} == {8}
-    summary, err = score(run, tmp_path, "generation", "--references=5", f"--structures={case('27') / 'relaxed'}")
+    summary, err = score(
+        run, tmp_path, "generation", "--references=5", f"--structures={case('27') / 'relaxed'}"
+    )
     assert summary["struct_valid"] == 1.0 and "invalid" not in err
 
 
@@ -169,7 +210,10 @@ def test_28_one_rule_for_periods(case, run, tmp_path, name):
 def test_31_cells_that_are_too_large_are_one_line(case, run):
     answer = run(check.main, case("31") / "supercells.extxyz")
     assert answer.out.count("more than 20 atoms") == 1 and "are asked for" not in answer.out
-    assert "8 structures have more than 20 atoms, 128 at most" in answer.out and "128 takes all" in answer.out
+    assert (
+        "8 structures have more than 20 atoms, 128 at most" in answer.out
+        and "128 takes all" in answer.out
+    )
     assert "this leaves out 8 of 10 structures" in answer.out
     assert run(check.main, case("31") / "supercells.extxyz", "--max_atoms=128").code == 0
 

@@ -41,9 +41,16 @@ def test_json(tmp_path, capsys):
     code, out, err = run(capsys, tmp_path / "a.extxyz", "--json")
     said = json.loads(out)
     assert (code, err, set(said)) == (1, "", {"structures", "problems"})
-    assert [set(one) for one in said["structures"]] == [{"id", "formula", "num_atoms", "periodicity", "layers"}] * 3
+    assert [set(one) for one in said["structures"]] == [
+        {"id", "formula", "num_atoms", "periodicity", "layers"}
+    ] * 3
     first = said["structures"][0]
-    assert (first["id"], first["num_atoms"], first["periodicity"], first["layers"]) == ("m0", 8, "slab", 2)
+    assert (first["id"], first["num_atoms"], first["periodicity"], first["layers"]) == (
+        "m0",
+        8,
+        "slab",
+        2,
+    )
     (problem,) = said["problems"]
     assert set(problem) == {"file", "row", "field", "message"}
     assert (problem["file"], problem["row"]) == (str(tmp_path / "a.extxyz"), 4)
@@ -55,12 +62,18 @@ def test_json_of_crystals_and_of_what_is_no_file(tmp_path, capsys):
     (one,) = json.loads(out)["structures"]
     assert (one["formula"], one["periodicity"], one["layers"]) == ("NaCl", "bulk", None)
     code, out, err = run(capsys, tmp_path / "b.extxyz", "--json")
-    assert (code, json.loads(out)["problems"][0]["field"]) == (2, "file") and "cannot be read" in err
+    assert (code, json.loads(out)["problems"][0]["field"]) == (
+        2,
+        "file",
+    ) and "cannot be read" in err
 
 
 def test_cells_that_are_too_large_are_one_line(tmp_path, capsys):
     few = slabs(8)
-    large = [make_supercell(atoms, [[place, 0, 0], [0, 1, 0], [0, 0, 1]]) for place, atoms in enumerate(few[2:], 3)]
+    large = [
+        make_supercell(atoms, [[place, 0, 0], [0, 1, 0], [0, 0, 1]])
+        for place, atoms in enumerate(few[2:], 3)
+    ]
     for place, atoms in enumerate(large):
         atoms.info = {"id": f"large{place}", "gap": 1.0 + 0.1 * place}
     ase.io.write(tmp_path / "a.extxyz", [*few[:2], *large])
@@ -69,7 +82,11 @@ def test_cells_that_are_too_large_are_one_line(tmp_path, capsys):
     line = next(line for line in out.splitlines() if "more than 20 atoms" in line)
     assert line.startswith("6 structures have more than 20 atoms, 64 at most; --max_atoms=")
     assert "24 takes 1 of them" in line and "64 takes all" in line
-    assert "2 structures of" in out and "6 can not" in out and "this leaves out 6 of 8 structures" in out
+    assert (
+        "2 structures of" in out
+        and "6 can not" in out
+        and "this leaves out 6 of 8 structures" in out
+    )
     _, out, _ = run(capsys, tmp_path / "a.extxyz", "--quiet", "--each")
     assert out.count("at most 20 are asked for") == 6
     assert run(capsys, tmp_path / "a.extxyz", "--quiet", "--max_atoms=64")[0] == 0
@@ -78,12 +95,17 @@ def test_cells_that_are_too_large_are_one_line(tmp_path, capsys):
 def test_columns_that_say_nothing_are_not_proposed(tmp_path, capsys):
     few = slabs(4)
     for place, atoms in enumerate(few):
-        atoms.info = {"id": f"m{place}", "index": 10 * place, "constant": 2.0, "energy, PBE": 0.3 * place**2}
+        atoms.info = {
+            "id": f"m{place}",
+            "index": 10 * place,
+            "constant": 2.0,
+            "energy, PBE": 0.3 * place**2,
+        }
     ase.io.write(tmp_path / "a.extxyz", few)
     _, out, _ = run(capsys, tmp_path / "a.extxyz", "--quiet")
     assert "note        index is not proposed to train on: it names the structures" in out
     assert "note        constant is not proposed to train on: it never varies" in out
-    assert "data.scalars=[\"energy, PBE\"]" in out
+    assert 'data.scalars=["energy, PBE"]' in out
     for atoms in few:
         del atoms.info["energy, PBE"]
     ase.io.write(tmp_path / "b.extxyz", few)
@@ -102,7 +124,10 @@ def test_what_is_found_and_not_read_is_listed(tmp_path, capsys):
 def test_where_slabs_and_crystals_are_mixed_the_flag_is_named(tmp_path, capsys):
     ase.io.write(tmp_path / "a.extxyz", [*slabs(2), bulk("NaCl", "rocksalt", a=5.64), bulk("Si")])
     _, out, _ = run(capsys, tmp_path / "a.extxyz", "--quiet")
-    assert "2 of 4 structures are slabs by their vacuum or pbc, the others are not. Say --periodicity=slab" in out
+    assert (
+        "2 of 4 structures are slabs by their vacuum or pbc, the others are not. Say --periodicity=slab"
+        in out
+    )
 
 
 def test_the_command_that_is_proposed_fits(tmp_path, monkeypatch):

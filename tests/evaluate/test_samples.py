@@ -29,7 +29,8 @@ def test_a_slab_cut_by_the_face_is_put_together(crystals, tmp_path, shift):
     cell = own.cell.copy()
     cell[2] += cell[0] - [0, 0, 6.0]
     fractions = (own.positions + [0.4, 1.0, shift]) @ np.linalg.inv(cell) % 1.0
-    ase.io.write(tmp_path / "one.extxyz", Atoms(own.atomic_numbers, fractions @ cell @ turn, cell=cell @ turn, pbc=True))
+    turned = Atoms(own.atomic_numbers, fractions @ cell @ turn, cell=cell @ turn, pbc=True)
+    ase.io.write(tmp_path / "one.extxyz", turned)
     (found,) = read_structures(tmp_path / "one.extxyz", "auto").crystals
     heights = found.positions[:, 2] - found.positions[0, 2]
     np.testing.assert_allclose(heights, own.positions[:, 2] - own.positions[0, 2], atol=1e-6)

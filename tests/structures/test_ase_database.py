@@ -25,7 +25,9 @@ def database(request, tmp_path):
         slab.set_constraint(FixAtoms([0]))
         slab.set_initial_magnetic_moments([1.0, 2.0, 3.0])
         forces = np.zeros((3, 3))
-        slab.calc = SinglePointCalculator(slab, energy=-1.25, forces=forces, magmom=0.5, stress=np.arange(6.0))
+        slab.calc = SinglePointCalculator(
+            slab, energy=-1.25, forces=forces, magmom=0.5, stress=np.arange(6.0)
+        )
         data = {"gap": 0.7, "hull": 0.1, "bands": np.zeros((2, 3)), "note": "x", "nested": {"a": 1}}
         opened.write(slab, key_value_pairs={"uid": "m1", "hull": 0.2}, data=data)
         opened.write(bulk("NaCl", "rocksalt", a=5.64), uid="m2")
@@ -43,8 +45,14 @@ def test_rows(database):
             assert mine.periodicity == tuple(theirs.pbc)
     assert (slab.id, salt.id) == ("m1", "m2")
     assert dict(slab.values) == {
-        "hull": 0.2, "data.hull": 0.1, "energy": -1.25, "free_energy": -1.25, "magmom": 0.5, "gap": 0.7, "note": "x",
-    }  # fmt: skip
+        "hull": 0.2,
+        "data.hull": 0.1,
+        "energy": -1.25,
+        "free_energy": -1.25,
+        "magmom": 0.5,
+        "gap": 0.7,
+        "note": "x",
+    }
     assert set(slab.not_taken) == {"bands", "nested"} and dict(salt.values) == {}
 
 
@@ -72,7 +80,10 @@ def test_a_bad_row_costs_itself_only(tmp_path):
     [
         ("CREATE TABLE other (id)", "it has no table 'systems'"),
         ("CREATE TABLE systems (id INTEGER PRIMARY KEY)", "no column 'numbers'"),
-        ("CREATE VIEW systems AS SELECT 1 AS id, 2 AS numbers, 3 AS positions", "it has no table 'systems'"),
+        (
+            "CREATE VIEW systems AS SELECT 1 AS id, 2 AS numbers, 3 AS positions",
+            "it has no table 'systems'",
+        ),
     ],
 )
 def test_other_databases(tmp_path, statement, message):

@@ -13,7 +13,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from vdw_jax.structures import contents, extxyz_reader, json_reader, load, table
+from vdw_jax.structures import contents, extxyz_reader, json_reader, scan, table
 from vdw_jax.structures.contents import as_text, read_content
 from vdw_jax.structures.dataset import CrystalDataset
 from vdw_jax.structures.errors import DataError
@@ -24,7 +24,9 @@ def read(path):
     return load_structures(path, on_error="skip", use_cache=False)
 
 
-@pytest.mark.parametrize("name", ["a.cif", "a.csv", "a.extxyz", "a.json", "a.db", "a.npz", "a.vasp"])
+@pytest.mark.parametrize(
+    "name", ["a.cif", "a.csv", "a.extxyz", "a.json", "a.db", "a.npz", "a.vasp"]
+)
 def test_a_pipe_is_not_waited_for(tmp_path, name):
     os.mkfifo(tmp_path / name)
     with pytest.raises(DataError, match="a pipe or a device"):
@@ -52,8 +54,12 @@ def test_a_packed_bomb_is_not_unpacked(tmp_path):
         "except ValueError as error:\n    print(error)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 1_300_000)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script, tmp_path / "bomb.extxyz.gz"], capture_output=True, text=True)
-    assert "more than 256 MiB unpacked. Split it" in done.stdout and done.stdout.endswith("True\n"), done
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "bomb.extxyz.gz"], capture_output=True, text=True
+    )
+    assert "more than 256 MiB unpacked. Split it" in done.stdout and done.stdout.endswith(
+        "True\n"
+    ), done
 
 
 def test_a_file_may_have_as_much_as_is_allowed_and_no_more(tmp_path):
@@ -79,9 +85,13 @@ def test_an_endless_line(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="line 2 has more than 1000 characters"):
         read(tmp_path / "a.csv")
     monkeypatch.setattr(extxyz_reader, "LONGEST_LINE", 1000)
-    (tmp_path / "a.extxyz").write_text('1\nLattice="9 0 0 0 9 0 0 0 9" note=' + "x" * 2000 + "\nH 0 0 0\n")
+    (tmp_path / "a.extxyz").write_text(
+        '1\nLattice="9 0 0 0 9 0 0 0 9" note=' + "x" * 2000 + "\nH 0 0 0\n"
+    )
     assert "at most 1000 are read" in read(tmp_path / "a.extxyz")[1][0].reason
-    (tmp_path / "b.extxyz").write_text('1\nLattice="9 0 0 0 9 0 0 0 9"\nH 0 0 0' + " 1" * 1000 + "\n")
+    (tmp_path / "b.extxyz").write_text(
+        '1\nLattice="9 0 0 0 9 0 0 0 9"\nH 0 0 0' + " 1" * 1000 + "\n"
+    )
     assert "a line of more than 1000 characters" in read(tmp_path / "b.extxyz")[1][0].reason
 
 
@@ -99,19 +109,22 @@ def test_too_many_structures_or_values(tmp_path, monkeypatch):
     frame = '1\nLattice="9 0 0 0 9 0 0 0 9" id=m{} one=1 two=2\nH 0 0 0\n'
     (tmp_path / "a.extxyz").write_text("".join(frame.format(place) for place in range(9)))
     assert len(read(tmp_path / "a.extxyz")[0]) == 9
-    monkeypatch.setattr(load, "MOST_STRUCTURES", 8)
+    monkeypatch.setattr(scan, "MOST_STRUCTURES", 8)
     with pytest.raises(DataError, match="more than 8 structures"):
         read(tmp_path / "a.extxyz")
-    monkeypatch.setattr(load, "MOST_VALUES", 10)
+    monkeypatch.setattr(scan, "MOST_VALUES", 10)
     with pytest.raises(DataError, match="more than 10 values"):
         read_crystals(tmp_path / "a.extxyz")
 
 
 def save_npz(path, **arrays):
     flat = {
-        "ids": np.array(["a"]), "atomic_numbers": np.array([[1]], np.int16), "positions": np.zeros((1, 1, 3), "f4"),
-        "cell": np.eye(3, dtype="f4")[None] * 9, "periodicity": np.array([True] * 3),
-    }  # fmt: skip
+        "ids": np.array(["a"]),
+        "atomic_numbers": np.array([[1]], np.int16),
+        "positions": np.zeros((1, 1, 3), "f4"),
+        "cell": np.eye(3, dtype="f4")[None] * 9,
+        "periodicity": np.array([True] * 3),
+    }
     np.savez(path, **(flat | arrays))
     return path
 
@@ -123,7 +136,9 @@ def test_saved_data_sets_that_are_bombs_or_pickles(tmp_path, monkeypatch):
         CrystalDataset.load(pickled)
 
     head = io.BytesIO()
-    np.lib.format.write_array_header_1_0(head, {"descr": "<f4", "fortran_order": False, "shape": (10**12,)})
+    np.lib.format.write_array_header_1_0(
+        head, {"descr": "<f4", "fortran_order": False, "shape": (10**12,)}
+    )
     with zipfile.ZipFile(save_npz(tmp_path / "lies.npz"), "a") as archive:
         archive.writestr("scalars/x.npy", head.getvalue())
     with pytest.raises(DataError, match="its size is not that of its shape"):
@@ -153,7 +168,9 @@ def test_saved_data_sets_of_other_kinds(tmp_path, arrays):
         CrystalDataset.load(save_npz(tmp_path / "a.npz", **arrays))
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1"]
+)
 def test_encodings(tmp_path, encoding):
     text = "Lattice of GaSe, found by Müller; a = 3.75\n" * 3
     assert as_text(tmp_path, text.encode(encoding)) == text

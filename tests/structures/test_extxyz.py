@@ -30,7 +30,13 @@ def test_what_ase_writes_is_read_as_ase_reads_it(tmp_path):
     for place in range(4):
         atoms = bulk("NaCl", "rocksalt", a=5.64).repeat((1, 1, place + 1))
         atoms.rattle(0.1, seed=place)
-        atoms.info = {"note": 'two words, "quoted"', "gap": 0.1 * place, "list": [1, 2], "flag": True, "empty": ""}
+        atoms.info = {
+            "note": 'two words, "quoted"',
+            "gap": 0.1 * place,
+            "list": [1, 2],
+            "flag": True,
+            "empty": "",
+        }
         atoms.new_array("charge", random.normal(size=len(atoms)))
         atoms.pbc = [True, True, bool(place % 2)]
         forces = random.normal(size=(len(atoms), 3))
@@ -58,8 +64,15 @@ def test_pairs(tmp_path):
     comment = f"{LATTICE} a=b=c d = 5 'e f'=g h={{1 2}} i=[1,2] j k=\"\" l=say\\ this m=1_0 n=N/A"
     entry = one(tmp_path, comment)
     assert dict(entry.values) == {
-        "a": "b=c", "d": 5.0, "e f": "g", "j": 1.0, "k": "", "l": "say this", "m": "1_0", "n": "N/A",
-    }  # fmt: skip
+        "a": "b=c",
+        "d": 5.0,
+        "e f": "g",
+        "j": 1.0,
+        "k": "",
+        "l": "say this",
+        "m": "1_0",
+        "n": "N/A",
+    }
     assert entry.not_taken == ("h", "i")
 
 
@@ -68,7 +81,9 @@ def test_deuterium_and_tritium_are_hydrogen(tmp_path):
     assert entry.atomic_numbers.tolist() == [1, 1, 8]
 
 
-@pytest.mark.parametrize("symbol", ["OH", "Va", "Du", "Cg", "X", "CO", "ga", "GA", "Lr", "Ga1", "31"])
+@pytest.mark.parametrize(
+    "symbol", ["OH", "Va", "Du", "Cg", "X", "CO", "ga", "GA", "Lr", "Ga1", "31"]
+)
 def test_what_is_no_element_is_named_with_its_atom(tmp_path, symbol):
     problem = one(tmp_path, f"{LATTICE} id=m1", f"H 0 0 0\n{symbol} 0 0 2")
     assert problem.reason == f"atom 2: '{symbol}' is no element from H to Fm (line 1)"
@@ -85,12 +100,37 @@ def test_what_is_no_element_is_named_with_its_atom(tmp_path, symbol):
         ('Lattice="9 0 0 0 9 0 0 0 x"', "H 0 0 0", "Lattice", "'x' is not a number"),
         ("Properties=species:S:1:pos:R:3", "H 0 0 0", "Lattice", "no cell"),
         (f'{LATTICE} pbc="T F"', "H 0 0 0", "pbc", "not three periods"),
-        (f"{LATTICE} Properties=species:S:1:pos:R:2", "H 0 0", "Properties", "no species and positions"),
-        (f"{LATTICE} Properties=species:S:1:pos:R:3:pos:R:3", "H 0 0 0 0 0 0", "Properties", "occurs twice"),
+        (
+            f"{LATTICE} Properties=species:S:1:pos:R:2",
+            "H 0 0",
+            "Properties",
+            "no species and positions",
+        ),
+        (
+            f"{LATTICE} Properties=species:S:1:pos:R:3:pos:R:3",
+            "H 0 0 0 0 0 0",
+            "Properties",
+            "occurs twice",
+        ),
         (f"{LATTICE} Properties=species:S:1:pos:R:3", "H 0 0 0 7", "Properties", "has more values"),
-        (f"{LATTICE} Properties=species:S:1:pos:R:3:q:R:1", "H 0 0 0", "Properties", "atom 1 has 4 values"),
-        (f"{LATTICE} Properties=species:S:1:pos:R:3:q:R:99999", "H 0 0 0", "Properties", "more than 1000 columns"),
-        (f"{LATTICE} Properties=species:S:1:Z:I:1:pos:R:3", "H 2 0 0 0", "Z", "atom 1 is H with atomic number 2"),
+        (
+            f"{LATTICE} Properties=species:S:1:pos:R:3:q:R:1",
+            "H 0 0 0",
+            "Properties",
+            "atom 1 has 4 values",
+        ),
+        (
+            f"{LATTICE} Properties=species:S:1:pos:R:3:q:R:99999",
+            "H 0 0 0",
+            "Properties",
+            "more than 1000 columns",
+        ),
+        (
+            f"{LATTICE} Properties=species:S:1:Z:I:1:pos:R:3",
+            "H 2 0 0 0",
+            "Z",
+            "atom 1 is H with atomic number 2",
+        ),
         (f"{LATTICE} Properties=Z:I:1:pos:R:3", "0 0 0 0", "Z", "'0' is no atomic number"),
         (LATTICE, "H 0 abc 0", "pos", "atom 1: 'abc' is not a number"),
         (LATTICE, "H 0 1_0 0", "pos", "'1_0' is not a number"),
@@ -98,7 +138,9 @@ def test_what_is_no_element_is_named_with_its_atom(tmp_path, symbol):
 )
 def test_what_is_wrong_with_a_frame_is_named(tmp_path, comment, atoms, field, reason):
     good = f"1\n{LATTICE} id=good\nH 0 0 0\n"
-    first, problem, last = entries(tmp_path, f"{good}{len(atoms.splitlines())}\n{comment}\n{atoms}\n{good}")
+    first, problem, last = entries(
+        tmp_path, f"{good}{len(atoms.splitlines())}\n{comment}\n{atoms}\n{good}"
+    )
     assert (first.id, last.id) == ("good", "good")
     assert (problem.row, problem.field) == (2, field)
     assert reason in problem.reason and "(line 4)" in problem.reason and problem.advice

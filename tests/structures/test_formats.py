@@ -239,7 +239,7 @@ def test_unusable_files(tmp_path, name, content, message):
 
 
 def test_an_empty_folder_and_none(tmp_path):
-    with pytest.raises(DataError, match="no .cif file"):
+    with pytest.raises(DataError, match="no .cif or POSCAR file"):
         load_structures(tmp_path, use_cache=False)
     with pytest.raises(DataError, match="none.db: cannot be read"):
         load_structures(tmp_path / "none.db", use_cache=False)

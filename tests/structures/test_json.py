@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 
@@ -16,26 +17,41 @@ from vdw_jax.structures.load import load_structures
 
 
 def salt() -> Structure:
-    return Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    return Structure.from_spacegroup(
+        "Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+    )
 
 
 def jarvis() -> dict:
     crystal = salt()
     elements = [site.specie.symbol for site in crystal]
-    return {"lattice_mat": crystal.lattice.matrix.tolist(), "coords": crystal.frac_coords.tolist(),
-            "elements": elements, "cartesian": False}  # fmt: skip
+    return {
+        "lattice_mat": crystal.lattice.matrix.tolist(),
+        "coords": crystal.frac_coords.tolist(),
+        "elements": elements,
+        "cartesian": False,
+    }
 
 
 def optimade(**changes) -> dict:
     crystal = salt()
-    species = [{"name": name, "chemical_symbols": [name], "concentration": [1.0]} for name in ("Na", "Cl")]
-    return {"lattice_vectors": crystal.lattice.matrix.tolist(), "species": species,
-            "cartesian_site_positions": crystal.cart_coords.tolist(), "dimension_types": [1, 1, 1],
-            "species_at_sites": [site.specie.symbol for site in crystal], "_x_gap": 5.0} | changes  # fmt: skip
+    species = [
+        {"name": name, "chemical_symbols": [name], "concentration": [1.0]} for name in ("Na", "Cl")
+    ]
+    return {
+        "lattice_vectors": crystal.lattice.matrix.tolist(),
+        "species": species,
+        "cartesian_site_positions": crystal.cart_coords.tolist(),
+        "dimension_types": [1, 1, 1],
+        "species_at_sites": [site.specie.symbol for site in crystal],
+        "_x_gap": 5.0,
+    } | changes
 
 
 def read(tmp_path, document) -> list:
-    (tmp_path / "a.json").write_text(document if isinstance(document, str) else json.dumps(document))
+    (tmp_path / "a.json").write_text(
+        document if isinstance(document, str) else json.dumps(document)
+    )
     return list(read_json(tmp_path / "a.json").entries)
 
 
@@ -44,19 +60,41 @@ LAYOUTS = {
     "list": lambda: [salt().as_dict()],
     "by name": lambda: {"m1": salt().as_dict()},
     "entry": lambda: {"entry_id": "m1", "structure": salt().as_dict(), "data": {"gap": 5.0}},
-    "computed entry": lambda: [ComputedStructureEntry(salt(), -3.0, data={"gap": 5.0}, entry_id="m1").as_dict()],
+    "computed entry": lambda: [
+        ComputedStructureEntry(salt(), -3.0, data={"gap": 5.0}, entry_id="m1").as_dict()
+    ],
     "jarvis": lambda: [{"jid": "m1", "gap": 5.0, "mbj": "na", "atoms": jarvis()}],
-    "jarvis, cartesian": lambda: [{"jid": "m1", "atoms": jarvis() | {
-        "cartesian": True, "coords": salt().cart_coords.tolist()}}],
-    "optimade": lambda: {"meta": {}, "data": [{"id": "m1", "type": "structures", "attributes": optimade()}]},
+    "jarvis, cartesian": lambda: [
+        {
+            "jid": "m1",
+            "atoms": jarvis() | {"cartesian": True, "coords": salt().cart_coords.tolist()},
+        }
+    ],
+    "optimade": lambda: {
+        "meta": {},
+        "data": [{"id": "m1", "type": "structures", "attributes": optimade()}],
+    },
     "optimade, one": lambda: {"meta": {}, "data": {"id": "m1", "attributes": optimade()}},
-    "split": lambda: {"index": ["m1"], "columns": ["structure", "gap"], "data": [[salt().as_dict(), 5.0]]},
+    "split": lambda: {
+        "index": ["m1"],
+        "columns": ["structure", "gap"],
+        "data": [[salt().as_dict(), 5.0]],
+    },
     "columns": lambda: {"structure": {"m1": salt().as_dict()}, "gap": {"m1": 5.0}},
     "columns as lists": lambda: {"structure": [salt().as_dict()], "gap": [5.0], "id": ["m1"]},
-    "table": lambda: {"schema": {}, "data": [{"id": "m1", "structure": salt().as_dict(), "gap": 5.0}]},
-    "ase": lambda: [{"numbers": salt().atomic_numbers, "positions": salt().cart_coords.tolist(),
-                     "cell": salt().lattice.matrix.tolist(), "pbc": [True] * 3}],
-}  # fmt: skip
+    "table": lambda: {
+        "schema": {},
+        "data": [{"id": "m1", "structure": salt().as_dict(), "gap": 5.0}],
+    },
+    "ase": lambda: [
+        {
+            "numbers": salt().atomic_numbers,
+            "positions": salt().cart_coords.tolist(),
+            "cell": salt().lattice.matrix.tolist(),
+            "pbc": [True] * 3,
+        }
+    ],
+}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -69,15 +107,21 @@ def test_every_layout_holds_the_same_crystal(tmp_path, layout):
     assert entry.periodicity == (True, True, True)
     assert entry.id == ("m1" if layout not in ("one structure", "list", "ase") else "a-1")
     gaps = {name: value for name, value in entry.values.items() if "gap" in name}
-    assert set(gaps.values()) <= {5.0} and bool(gaps) == (layout not in (
-        "one structure", "list", "by name", "jarvis, cartesian", "ase"))  # fmt: skip
+    assert set(gaps.values()) <= {5.0} and bool(gaps) == (
+        layout not in ("one structure", "list", "by name", "jarvis, cartesian", "ase")
+    )
     assert not any(key.startswith("@") or key == "id" for key in entry.values)
 
 
 def test_whole_numbers_are_ids_and_counting_is_the_last_resort(tmp_path):
-    entries = read(tmp_path, {"structure": {"0": salt().as_dict(), "1": salt().as_dict()}, "id": {"0": 17, "1": 4}})
+    entries = read(
+        tmp_path,
+        {"structure": {"0": salt().as_dict(), "1": salt().as_dict()}, "id": {"0": 17, "1": 4}},
+    )
     assert [entry.id for entry in entries] == ["17", "4"]
-    entries = read(tmp_path, {"index": [0, 1], "columns": ["structure"], "data": [[salt().as_dict()]] * 2})
+    entries = read(
+        tmp_path, {"index": [0, 1], "columns": ["structure"], "data": [[salt().as_dict()]] * 2}
+    )
     assert [entry.id for entry in entries] == ["0", "1"]
 
 
@@ -85,7 +129,11 @@ def test_oxidation_states_are_not_read(tmp_path):
     decorated = salt().add_oxidation_state_by_element({"Na": 1, "Cl": -1})
     (entry,) = read(tmp_path, decorated.as_dict())
     np.testing.assert_array_equal(entry.atomic_numbers, salt().atomic_numbers)
-    text = json.dumps(salt().as_dict()).replace('"element": "Na"', '"element": "Na+"').replace('"Cl"', '"Cl1-"')
+    text = (
+        json.dumps(salt().as_dict())
+        .replace('"element": "Na"', '"element": "Na+"')
+        .replace('"Cl"', '"Cl1-"')
+    )
     (entry,) = read(tmp_path, text)
     np.testing.assert_array_equal(entry.atomic_numbers, salt().atomic_numbers)
 
@@ -100,7 +148,10 @@ def changed(**site) -> dict:
     "document,reason",
     [
         (changed(species=[{"element": "Na", "occu": 0.5}]), "atom 2 is partly occupied"),
-        (changed(species=[{"element": "Na", "occu": 0.5}, {"element": "K", "occu": 0.5}]), "partly occupied"),
+        (
+            changed(species=[{"element": "Na", "occu": 0.5}, {"element": "K", "occu": 0.5}]),
+            "partly occupied",
+        ),
         (changed(species=[{"element": "X", "occu": 1}]), "atom 2: 'X' is no element"),
         (changed(species=[{"element": "Va", "occu": 1}]), "atom 2: 'Va' is no element"),
         (changed(species=[]), "atom 2 has no list of species"),
@@ -111,8 +162,18 @@ def changed(**site) -> dict:
         (salt().as_dict() | {"lattice": 3}, "the lattice is no dictionary"),
         (jarvis() | {"elements": ["Na"]}, "not 1 x 3 numbers"),
         (jarvis() | {"cartesian": "no"}, "neither true nor false"),
-        (optimade(species=[{"name": "Na", "chemical_symbols": ["Na", "K"], "concentration": [0.5, 0.5]}]), "partly"),
-        (optimade(species=[{"name": "Na", "chemical_symbols": ["Na"], "concentration": [0.9]}]), "partly occupied"),
+        (
+            optimade(
+                species=[
+                    {"name": "Na", "chemical_symbols": ["Na", "K"], "concentration": [0.5, 0.5]}
+                ]
+            ),
+            "partly",
+        ),
+        (
+            optimade(species=[{"name": "Na", "chemical_symbols": ["Na"], "concentration": [0.9]}]),
+            "partly occupied",
+        ),
         (optimade(structure_features=["implicit_atoms"]), "implicit_atoms"),
     ],
 )
@@ -181,24 +242,36 @@ def test_nothing_that_a_file_names_is_imported_or_called(tmp_path, monkeypatch, 
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    named = {"@module": "marker", "@class": "Thing", "__ase_objtype__": "marker", "__name__": "marker.Thing"}
+    named = {
+        "@module": "marker",
+        "@class": "Thing",
+        "__ase_objtype__": "marker",
+        "__name__": "marker.Thing",
+    }
     structure = salt().as_dict()
     entry = {"structure": structure, "gap": 1.0, "extra": dict(named)}
-    {"site": structure["sites"][0]["properties"], "structure": structure, "lattice": structure["lattice"],
-     "species": structure["sites"][0]["species"][0], "entry": entry, "top": entry}[place].update(named)  # fmt: skip
+    {
+        "site": structure["sites"][0]["properties"],
+        "structure": structure,
+        "lattice": structure["lattice"],
+        "species": structure["sites"][0]["species"][0],
+        "entry": entry,
+        "top": entry,
+    }[place].update(named)
     document = {"data": entry, **named} if place == "top" else [entry]
     (tmp_path / "a.json").write_text(json.dumps(document))
-    try:
+    with contextlib.suppress(DataError):
         load_structures(tmp_path / "a.json", on_error="skip", use_cache=False)
-    except DataError:
-        pass
     assert not (tmp_path / "ran").exists() and "marker" not in sys.modules
 
 
 def test_text_that_hides_large_arrays_takes_no_memory(tmp_path):
     """ASE would make an array of the shape that is written."""
-    row = {"numbers": {"__ndarray__": [[10**9], "int64", [1]]}, "positions": [[0, 0, 0]],
-           "cell": {"array": {"__ndarray__": [[3, 3], "float64", [9, 0, 0, 0, 9, 0, 0, 0, 9]]}}}  # fmt: skip
+    row = {
+        "numbers": {"__ndarray__": [[10**9], "int64", [1]]},
+        "positions": [[0, 0, 0]],
+        "cell": {"array": {"__ndarray__": [[3, 3], "float64", [9, 0, 0, 0, 9, 0, 0, 0, 9]]}},
+    }
     (entry,) = read(tmp_path, {"1": row, "ids": [1], "nextid": 2})
     assert entry.atomic_numbers.tolist() == [1]
     np.testing.assert_array_equal(entry.cell, 9 * np.eye(3))

@@ -8,7 +8,14 @@ from pymatgen.core import Lattice, Structure
 
 from vdw_jax.structures.errors import DataError
 from vdw_jax.structures.load import load_file
-from vdw_jax.structures.values import as_number, is_absent, no_target, numeric_names, shortest_digits, targets
+from vdw_jax.structures.values import (
+    as_number,
+    is_absent,
+    no_target,
+    numeric_names,
+    shortest_digits,
+    targets,
+)
 
 CIF = Structure(Lattice.cubic(4.2), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]).to(fmt="cif")
 
@@ -20,7 +27,9 @@ def folder(tmp_path, table: str, name: str = "properties.csv", files=("a", "b", 
     return tmp_path
 
 
-@pytest.mark.parametrize("mark", ["", " ", "N/A", "n/a", "NA", "na", "-", "--", "?", "nan", "NaN", "None", "null"])
+@pytest.mark.parametrize(
+    "mark", ["", " ", "N/A", "n/a", "NA", "na", "-", "--", "?", "nan", "NaN", "None", "null"]
+)
 def test_marks_for_missing_values(tmp_path, mark):
     assert is_absent(mark) and np.isnan(as_number(mark))
     table = f"material_id,gap\na,{mark}\nb,{mark}\nc,1.5\n"
@@ -29,18 +38,27 @@ def test_marks_for_missing_values(tmp_path, mark):
     assert loaded.problems == []
 
 
-@pytest.mark.parametrize("text", ["Na", "no", "x", "1.2.3", "1_0", "inf", "1e99", "0x10", "--1", "٣"])
+@pytest.mark.parametrize(
+    "text", ["Na", "no", "x", "1.2.3", "1_0", "inf", "1e99", "0x10", "--1", "٣"]
+)
 def test_texts_are_neither_numbers_nor_marks(text):
     assert not is_absent(text) and as_number(text) is None
 
 
-@pytest.mark.parametrize("text,number", [("1", 1), (" -2.5e3 ", -2500), (".5", 0.5), ("+7.", 7), (3, 3)])
+@pytest.mark.parametrize(
+    "text,number", [("1", 1), (" -2.5e3 ", -2500), (".5", 0.5), ("+7.", 7), (3, 3)]
+)
 def test_numbers(text, number):
     assert as_number(text) == number
 
 
 def test_a_column_is_numeric_by_most_of_what_it_says():
-    rows = [{"a": "1", "b": "x", "c": ""}, {"a": "?", "b": "1", "c": "NA"}, {"a": "y", "b": "z"}, {"a": "2"}]
+    rows = [
+        {"a": "1", "b": "x", "c": ""},
+        {"a": "?", "b": "1", "c": "NA"},
+        {"a": "y", "b": "z"},
+        {"a": "2"},
+    ]
     assert numeric_names(rows) == ["a"]
 
 
@@ -74,7 +92,9 @@ def test_digits_show_the_range():
     assert shortest_digits([1.0, 1.5]) == 5
     low, high = -123456.7890, -123456.7813
     digits = shortest_digits([low, high])
-    assert float(f"{high:.{digits}g}") - float(f"{low:.{digits}g}") == pytest.approx(high - low, rel=0.02)
+    assert float(f"{high:.{digits}g}") - float(f"{low:.{digits}g}") == pytest.approx(
+        high - low, rel=0.02
+    )
     assert shortest_digits([3.0, 3.0]) == 5
 
 
@@ -119,7 +139,10 @@ def test_tables_that_are_refused(tmp_path, name, table, message):
 def test_a_row_without_a_file_is_named(tmp_path):
     loaded = load_file(folder(tmp_path, "material_id,gap\na,1\nb,2\nc,3\nd,4\n"))
     (problem,) = loaded.problems
-    assert (problem.row, problem.field) == (4, "material_id") and "no structure file 'd'" in problem.reason
+    assert (problem.row, problem.field) == (
+        4,
+        "material_id",
+    ) and "no structure file 'd'" in problem.reason
 
 
 def test_files_in_capitals_packed_and_beside_each_other(tmp_path):

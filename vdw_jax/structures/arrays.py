@@ -56,6 +56,13 @@ def load_npz(path: str | os.PathLike[str], most_bytes: int | None = None) -> dic
             or unpacks to more than `most_bytes`.
     """
     most_bytes = MOST_BYTES if most_bytes is None else most_bytes
+    try:
+        return _load_npz(path, most_bytes)
+    except (NotImplementedError, RuntimeError) as error:  # of zipfile: another compression, or a password
+        raise ValueError(str(error)) from error
+
+
+def _load_npz(path: str | os.PathLike[str], most_bytes: int) -> dict[str, NDArray]:
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise ValueError("neither a file nor a folder, but a pipe or a device")
     with zipfile.ZipFile(path) as archive:

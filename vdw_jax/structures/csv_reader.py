@@ -31,7 +31,9 @@ def read_csv(path: Path) -> Reading:
     return Reading(None, _parse_rows(path, id_column, rows))
 
 
-def _parse_rows(path: Path, id_column: str, rows: Iterator[Row | TableError]) -> Iterator[Entry | Problem]:
+def _parse_rows(
+    path: Path, id_column: str, rows: Iterator[Row | TableError]
+) -> Iterator[Entry | Problem]:
     for row in rows:
         if isinstance(row, TableError):
             yield Problem(str(path), row.place, row.field, row.reason, row.advice)
@@ -39,7 +41,9 @@ def _parse_rows(path: Path, id_column: str, rows: Iterator[Row | TableError]) ->
         cells = dict(row.cells)
         name = cells.pop(id_column).strip()
         if not name:
-            yield Problem(str(path), row.place, id_column, "empty", "Give every row a name of its own")
+            yield Problem(
+                str(path), row.place, id_column, "empty", "Give every row a name of its own"
+            )
             continue
         try:
             numbers, fractions, cell = parse_cif(cells["cif"])
@@ -48,5 +52,13 @@ def _parse_rows(path: Path, id_column: str, rows: Iterator[Row | TableError]) ->
             continue
         values = {name: cell for name, cell in cells.items() if not name.startswith("cif")}
         yield Entry(
-            str(path), row.place, name, numbers, fractions @ cell, cell, values, column="cif", id_field=id_column
+            str(path),
+            row.place,
+            name,
+            numbers,
+            fractions @ cell,
+            cell,
+            values,
+            column="cif",
+            id_field=id_column,
         )

@@ -45,7 +45,13 @@ def _cif(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 SINGLE = (
     SingleFormat(".cif", lambda name: name.endswith(".cif"), _cif, "cif", CIF_ADVICE),
-    SingleFormat("POSCAR", lambda name: _POSCAR.fullmatch(name) is not None, parse_poscar, "poscar", POSCAR_ADVICE),
+    SingleFormat(
+        "POSCAR",
+        lambda name: _POSCAR.fullmatch(name) is not None,
+        parse_poscar,
+        "poscar",
+        POSCAR_ADVICE,
+    ),
 )
 
 
@@ -72,7 +78,9 @@ def structure_files(folder: Path) -> list[Path]:
     """The structure files of a folder by name, or else those of its inner folder `cif`."""
     for place in (folder, folder / INNER_FOLDER):
         try:
-            files = sorted(file for file in place.iterdir() if kind_of_file(file) and file.is_file())
+            files = sorted(
+                file for file in place.iterdir() if kind_of_file(file) and file.is_file()
+            )
         except (NotADirectoryError, FileNotFoundError):
             continue
         except OSError as error:
@@ -107,7 +115,16 @@ def _read_files(files: list[Path], table: PropertyTable) -> Iterator[Entry | Pro
             reason = first_line(error).removeprefix(f"{file}: ")
             yield Problem(str(file), 0, kind.field, reason, kind.advice, name)
             continue
-        yield Entry(str(file), 0, name, numbers, positions, cell, table.values_of(name), id_field="file name")
+        yield Entry(
+            str(file),
+            0,
+            name,
+            numbers,
+            positions,
+            cell,
+            table.values_of(name),
+            id_field="file name",
+        )
     yield from table.unused(names)
 
 

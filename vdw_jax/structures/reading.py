@@ -53,4 +53,6 @@ def open_reading(path: Path) -> Reading:
     many = [suffix for kind in FORMATS for suffix in kind.suffixes]
     single = [kind.name for kind in SINGLE]
     known = ", ".join([*many, ".npz", *single])
-    raise DataError(f"{path}: unknown kind of file; give {known}, or a folder of {' or '.join(single)}")
+    raise DataError(
+        f"{path}: unknown kind of file; give {known}, or a folder of {' or '.join(single)}"
+    )
