@@ -56,7 +56,9 @@ class Wish:
         """
         scalars = trained.model.config.scalars
         energy = {} if self.energy_ev is None or not scalars else {scalars[0].name: self.energy_ev}
-        return make_request(trained, self.formula, energy, hold_counts=self.hold_counts)
+        return make_request(
+            trained, self.formula, energy, hold_counts=self.hold_counts, allow_untrained=True
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vdw_jax.metrics.layer_validity import layer_ranges
 from vdw_jax.structures.dataset import CrystalDataset
 from vdw_jax.structures.elements import SYMBOLS
 from vdw_jax.structures.errors import DataError
@@ -50,8 +49,14 @@ def coverage_record(facts: Mapping[str, Any], train_part: CrystalDataset | None 
         "families": [family.to_dict() for family in families],
         "compositions": [] if families else list(facts["formulas"]),
         "scalar_range": {name: list(ends) for name, ends in facts["scalar_range"].items()},
-        "layers": layer_ranges(train_part) if is_slab and train_part is not None else {},
+        "layers": _layers(train_part),
     }
+
+
+def _layers(train_part: CrystalDataset | None) -> dict[str, Any]:
+    from vdw_jax.metrics.layer_validity import layer_ranges  # crystal libraries, which training does not need
+
+    return {} if train_part is None else layer_ranges(train_part)
 
 
 def _summary(families: Sequence[Family], symbols: Sequence[str], atom_counts: Sequence[int]) -> str:
@@ -95,8 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if data.content_hash() != facts["data_hash"]:
         raise SystemExit(f"{path}: the data set is not the one that this model learned from")
     train_part = data.select(split_dataset(data, told["split_seed"], by=told["split"])["train"])
-    write_json_atomic(path, facts | {"coverage": coverage_record(facts, train_part)})
-    print(f"{path}: covers {facts['elements'] and coverage_record(facts)['summary']}")
+    record = coverage_record(facts, train_part)
+    write_json_atomic(path, facts | {"coverage": record})
+    print(f"{path}: covers {record['summary']}")
 
 
 if __name__ == "__main__":
