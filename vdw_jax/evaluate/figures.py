@@ -16,6 +16,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from vdw_jax.training.seeds import seed_argument
+
 ENERGIES_EV = "-0.2,0"
 """What the paper asks for in its Fig. 3b."""
 
