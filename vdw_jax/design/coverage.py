@@ -2,7 +2,8 @@
 
 `covers("UTe2")` asks the model that ships, `Designer.covers` any other. A composition is covered where a family of the
 training data holds it, in the training data or not. Data of one's own have no family: there a composition is covered
-where at most a tenth of its atoms would have to change their group of the periodic table to make one of the training data.
+where at most a tenth of its atoms would have to change their group of the periodic table to make one of the training
+data.
 """
 
 from __future__ import annotations

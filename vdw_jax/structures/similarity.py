@@ -9,10 +9,8 @@ from collections.abc import Mapping
 from vdw_jax.structures.elements import ATOMIC_NUMBERS
 
 _NOBLE_GASES = (2, 10, 18, 36, 54, 86)
-_NO_METALS = frozenset(
-    ATOMIC_NUMBERS[symbol]
-    for symbol in "H He B C N O F Ne Si P S Cl Ar As Se Br Kr Te I Xe At Rn".split()
-)
+_NO_METAL_SYMBOLS = "H He B C N O F Ne Si P S Cl Ar As Se Br Kr Te I Xe At Rn"
+_NO_METALS = frozenset(ATOMIC_NUMBERS[symbol] for symbol in _NO_METAL_SYMBOLS.split())
 _SAME_GROUP, _OTHER_GROUP, _OTHER_CLASS = 0.3, 1.0, 1.0
 _A_PERIOD, _A_GROUP = 0.05, 0.02
 
