@@ -1,5 +1,6 @@
 """train.py, interrupted and not."""
 
+import json
 import os
 import signal
 import socket

@@ -116,7 +116,7 @@ def _run(arguments: Sequence[str] | None) -> None:
     try:
         given = parse_arguments(arguments)
         plan, out, notes, calculator = _prepare(given)
-    except (ValueError, FileExistsError) as error:
+    except (ValueError, OSError) as error:
         _fail(error, 2)
     say = functools.partial(print, file=sys.stderr if given.json else sys.stdout)
     for note in notes:
@@ -172,6 +172,8 @@ def _prepare(given: argparse.Namespace):
     )
     out = given.out or default_folder(given)
     notes = (*differences(given.request, vars(given), plan.record), *plan.notes)
+    if given.strict:
+        notes = ("--strict has no effect: refusing what the model does not cover is the default now", *notes)
     refuse_existing(out, overwrite=given.overwrite)
     return plan, out, notes, create_calculator(given.relax) if given.relax else None
 
@@ -190,7 +192,10 @@ def _sample(plan: Plan, given: argparse.Namespace, out: str) -> tuple[Designs, s
             _fail(error, 1)
         except KeyboardInterrupt as stopped:
             raise KeyboardInterrupt(stop.signal_name, *stopped.args) from None
-        found.save(out, overwrite=given.overwrite)
+        try:
+            found.save(out, overwrite=given.overwrite)
+        except OSError as error:
+            _fail(error, 1)
     return found, stop.signal_name
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import functools
 from collections import Counter
 from collections.abc import Mapping
 
@@ -43,6 +44,7 @@ def exchanged_groups(first: Mapping[int, float], second: Mapping[int, float]) ->
     return sum(abs(first.get(group, 0) - second.get(group, 0)) for group in {*first, *second}) / 2
 
 
+@functools.cache
 def element_distance(first: int, second: int) -> float:
     """How unlike two elements are: 0 for the same, below 1 in one group, above 2 for a metal and none."""
     if first == second:
