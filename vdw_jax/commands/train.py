@@ -5,16 +5,14 @@ The same command goes on from the last checkpoint after any interruption.
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
-
-from vdw_jax.structures.errors import DataError
-from vdw_jax.training.checkpoint import CheckpointError
-from vdw_jax.training.errors import ConfigError
-from vdw_jax.training.loop import train
 
 _WORKDIR = "Checkpoints, metrics and exported weights go here."
 _DISTRIBUTED = "One of several processes, found by JAX: SLURM, TPU pods, GKE."
@@ -23,6 +21,7 @@ _COORDINATOR = "HOST:PORT of process 0, where JAX cannot find it."
 
 def _define_flags() -> None:
     """Here and not on import, so that the flags are those of this command alone."""
+    _offer_configs()
     config_flags.DEFINE_config_file("config", None, "Config file, e.g. configs/j2dh8.py.")
     flags.DEFINE_string("workdir", "runs/latest", _WORKDIR)
     flags.DEFINE_bool("distributed", False, _DISTRIBUTED)
@@ -33,13 +32,35 @@ def _define_flags() -> None:
     flags.mark_flag_as_required("config")
 
 
+def _offer_configs() -> None:
+    """Makes `from configs import base` of a config file work where the package is installed without its repository."""
+    if importlib.util.find_spec("configs") is None:
+        sys.modules["configs"] = importlib.import_module("vdw_jax.configs")
+
+
+def _with_shipped_config(argument: str) -> str:
+    """`--config=configs/j2dh8.py` where no such file is there, as the file of that name that came with the package."""
+    name, _, path = argument.partition("=")
+    shipped = Path(__file__).parents[1] / "configs" / Path(path).name
+    is_config = name == "--config" and shipped.suffix == ".py"
+    return f"{name}={shipped}" if is_config and not Path(path).exists() and shipped.is_file() else argument
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; takes the arguments of the process by default."""
     _define_flags()
-    app.run(_main, argv=None if arguments is None else ["train.py", *arguments])
+    given = sys.argv[1:] if arguments is None else arguments
+    app.run(_main, argv=["train.py", *map(_with_shipped_config, given)])
 
 
 def _main(argv: list[str]) -> None:
+    import jax  # and all that needs it: not for --help
+
+    from vdw_jax.structures.errors import DataError
+    from vdw_jax.training.checkpoint import CheckpointError
+    from vdw_jax.training.errors import ConfigError
+    from vdw_jax.training.loop import train
+
     del argv
     given = flags.FLAGS
     logging.set_verbosity(logging.ERROR)  # orbax warns of what is meant so
