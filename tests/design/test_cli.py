@@ -170,12 +170,12 @@ def test_all_candidates_not_finite(said, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name, code", [("SIGINT", 130), ("SIGTERM", 143)])
 def test_a_stop_keeps_what_is_finished(said, tmp_path, monkeypatch, name, code):
     monkeypatch.setattr(generate, "default_chunk", lambda: 2)
-    monkeypatch.setattr(Progress, "update", lambda *_: signal.raise_signal(signal.Signals[name]))
-    found, out, err = said("--num_samples=6", "--seed=5")
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "update", lambda *_: signal.raise_signal(signal.Signals[name]))
+        found, out, err = said("--num_samples=6", "--seed=5")
     assert found == code and f"stopped by {name}: 2 of 6 candidates are finished" in err
     assert f"--request={tmp_path / 'out'}/request.json" in err and "2 structures in" in out
     assert len(list((tmp_path / "out" / "cif").iterdir())) == 2
-    monkeypatch.undo()
     short = contents(tmp_path / "out" / "cif")
     sample.main([f"--request={tmp_path / 'out' / 'request.json'}", f"--out={tmp_path / 'all'}", "--quiet"])
     whole = contents(tmp_path / "all" / "cif")

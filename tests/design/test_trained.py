@@ -87,6 +87,7 @@ def test_what_is_no_export_is_named(export, tmp_path):
         (("model", "denoiser", "compute_dtype"), "marker_of_model"),
         (("model", "scalars"), [3]),
         (("model", "graph"), "marker_of_model:make"),
+        (("coverage",), {"families": []}),
         (("model", "periodicity"), "marker_of_model"),
         (("atom_counts",), None),
         (("elements",), ["Ga"]),

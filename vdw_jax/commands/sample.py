@@ -36,7 +36,12 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"sample.py: {message}\n")
+        self.exit(2, f"{_name()}: {message}\n")
+
+
+def _name() -> str:
+    """Of this command in messages: `vdw-jax sample` or `sample.py`."""
+    return sys.argv[0] if sys.argv[0].startswith("vdw-jax ") else "sample.py"
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -107,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         _run(arguments)
     except KeyboardInterrupt as stopped:
-        print("sample.py: stopped; nothing more was written", file=sys.stderr)
+        print(f"{_name()}: stopped; nothing more was written", file=sys.stderr)
         raise SystemExit(143 if "SIGTERM" in str(stopped) else 130) from None
 
 
@@ -127,11 +132,12 @@ def _run(arguments: Sequence[str] | None) -> None:
     if missing := found.request["not_finite"]:
         say(f"{missing} of {missing + len(found)} were not finite and are left out")
     if signal_name:
+        command = _name().replace("sample.py", "python sample.py")
         finished = found.request.get("finished", given.num_samples)
         print(
-            f"sample.py: stopped by {signal_name}: {finished} of {given.num_samples} candidates are finished, "
+            f"{_name()}: stopped by {signal_name}: {finished} of {given.num_samples} candidates are finished, "
             f"in {out}. This makes all of them, the first {finished} the same again: "
-            f"python sample.py --request={out}/request.json --out={out} --overwrite",
+            f"{command} --request={out}/request.json --out={out} --overwrite",
             file=sys.stderr,
         )
     rows = [design.record for design in found]
@@ -206,7 +212,7 @@ def _table(found: Designs) -> str:
 
 
 def _fail(error: Exception, status: int) -> NoReturn:
-    print(f"sample.py: {error}", file=sys.stderr)
+    print(f"{_name()}: {error}", file=sys.stderr)
     raise SystemExit(status) from None
 
 

@@ -31,8 +31,8 @@ class NotCoveredError(RequestError):
 class Request:
     """One wish, for any number of candidates. Absent parts have mask False, slots 0."""
 
-    scalar_low: np.ndarray  # [S] float32, in the unit of each label; the range that each candidate draws its aim from
-    scalar_high: np.ndarray  # [S] float32, the same as the lower end for a value
+    scalar_low: np.ndarray  # [S] float64, in the unit of each label; the range that each candidate draws its aim from
+    scalar_high: np.ndarray  # [S] float64, the same as the lower end for a value
     scalar_mask: np.ndarray  # [S] bool
     composition: np.ndarray  # [E] float32, atomic fractions
     slots: np.ndarray  # [N] int32, the atomic numbers that the cell has to hold, all 0 if the model is to choose them
@@ -172,7 +172,7 @@ def make_request(
         raise NotCoveredError(refusal(answer, trained.coverage))
 
     names = [scalar.name for scalar in config.scalars]
-    ends, mask = np.zeros((2, len(names)), np.float32), np.zeros(len(names), bool)
+    ends, mask = np.zeros((2, len(names))), np.zeros(len(names), bool)
     for name, (low, high) in targets.items():
         ends[:, names.index(name)], mask[names.index(name)] = (low, high), True
     composition = np.zeros(NUM_ELEMENTS, np.float32)
