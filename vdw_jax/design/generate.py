@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,12 +26,14 @@ from vdw_jax.diffusion import noise
 from vdw_jax.diffusion.samplers import Schedule, sample
 from vdw_jax.graphs.neighbours import widened_image_range
 from vdw_jax.model.cdvae import CDVAE, DenoiserOutput, cell_from_targets
+from vdw_jax.model.config import in_units, standardise
 from vdw_jax.model.cwgan import Generator
 from vdw_jax.model.fusion import condition_vector
 from vdw_jax.model.generators import LatentGenerator
 from vdw_jax.model.latent_diffusion import LatentDiffusion
 from vdw_jax.training.devices import data_mesh, on_each_device, split_over
 from vdw_jax.training.losses import LossConfig, species_rate
+from vdw_jax.training.seeds import checked_seed
 from vdw_jax.types import NUM_ELEMENTS, SLAB, Conditions, CrystalBatch
 
 POOL = {Generator: 100, LatentDiffusion: 32}
@@ -58,7 +61,7 @@ class Candidates:
     """Generated crystals and what the property head says of them, read from the finished structure."""
 
     crystals: CrystalBatch
-    predicted: jax.Array  # [B, S], in the unit of each label
+    predicted: jax.Array  # [B, S], in the unit of each label and float64 on the host; standardised on the device
 
 
 def default_chunk() -> int:
@@ -75,18 +78,24 @@ def generate(
     *,
     chunk: int | None = None,
     on_progress: Callable[[int], None] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Candidates:
-    """`num_samples` candidates for one request, as arrays of the host.
+    """`num_samples` candidates for one request, as arrays of the host; fewer if it is stopped.
 
     Args:
       schedule: of the sampler; that of the training config by default.
       chunk: candidates a device and call, `default_chunk()` by default; fewer if fewer are wanted.
       on_progress: called with the number of finished candidates.
+      should_stop: asked before each chunk; once it says yes, what is finished is returned.
+
+    Raises:
+      KeyboardInterrupt: stopped before any candidate was finished.
+      ConfigError: a seed that cannot be.
     """
-    model, key = trained.model, jax.random.key(seed)
+    model, key = trained.model, jax.random.key(checked_seed(seed))
     screened = bool(request.scalar_mask.any() or request.composition.any() or request.system)
-    spread = jnp.asarray(request.scalar_high - request.scalar_low)
-    asked = _as_conditions(request), spread, jnp.asarray(request.slots)
+    low, high = (standardise(ends, model.config.scalars) for ends in (request.scalar_low, request.scalar_high))
+    asked = _as_conditions(request, low), jnp.asarray(high - low), jnp.asarray(request.slots)
 
     def propose_chunk(ids):
         return propose(
@@ -95,7 +104,7 @@ def generate(
             pool=POOL[type(trained.generator)] if screened else FREE_POOL if model.config.has_stack else 1,
         )  # fmt: skip
 
-    return _in_chunks(trained, propose_chunk, num_samples, key, schedule, chunk, on_progress)
+    return _in_chunks(trained, propose_chunk, num_samples, key, schedule, chunk, on_progress, should_stop)
 
 
 def reconstruct(
@@ -119,36 +128,56 @@ def reconstruct(
             mesh=data_mesh(),
         )  # fmt: skip
 
-    key, count = jax.random.key(seed), len(crystals.cell)
+    key, count = jax.random.key(checked_seed(seed)), len(crystals.cell)
     return _in_chunks(trained, propose_chunk, count, key, schedule, chunk, on_progress)
 
 
-def _in_chunks(trained, propose_chunk, count, key, schedule, chunk, on_progress) -> Candidates:
+def _in_chunks(
+    trained, propose_chunk, count, key, schedule, chunk, on_progress, should_stop=lambda: False
+) -> Candidates:
     model, schedule = trained.model, schedule or trained.schedule()
     mesh = data_mesh()
     each = min(chunk or default_chunk(), math.ceil(count / mesh.size))
     size = each * mesh.size
     id_chunks = [split_over(np.arange(start, start + size), mesh) for start in range(0, count, size)]
-    proposals = [propose_chunk(ids) for ids in id_chunks]
+    proposals = []
+    for ids in id_chunks:
+        if should_stop():
+            raise KeyboardInterrupt
+        proposals.append(propose_chunk(ids))
     cutoff = max(model.config.encoder.cutoff_angstrom, model.config.denoiser.cutoff_angstrom)
     cells = np.concatenate([np.asarray(proposal.cell) for proposal in proposals])
     images = widened_image_range(model.config.image_range, cells, model.config.periodicity, cutoff)
     done = []
     for index, (ids, proposal) in enumerate(zip(id_chunks, proposals, strict=True)):
+        if should_stop():
+            break
         result = place(
             trained.weights["model"], proposal, ids, key, schedule, model=model, weights=trained.noise, images=images,
             mesh=mesh,
         )  # fmt: skip
+        _wait_for(result)
         done.append(jax.device_get(result))
         if on_progress is not None:
             on_progress(min((index + 1) * size, count))
-    return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *done)
+    if not done:
+        raise KeyboardInterrupt
+    found: Candidates = jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *done)
+    if not model.config.scalars:
+        return found
+    return dataclasses.replace(found, predicted=in_units(found.predicted, model.config.scalars))
 
 
-def _as_conditions(request: Request) -> Conditions:
-    """A batch of one, with the lower ends of ranges."""
+def _wait_for(result: Any) -> None:
+    """Until arrays are computed. Python sees a signal only between its own steps, which `device_get` does not take."""
+    while not all(leaf.is_ready() for leaf in jax.tree.leaves(result)):
+        time.sleep(0.005)
+
+
+def _as_conditions(request: Request, low: np.ndarray) -> Conditions:
+    """A batch of one, with the lower ends of ranges, [S] standardised."""
     return Conditions(
-        scalars=jnp.asarray(request.scalar_low)[None],
+        scalars=jnp.asarray(low)[None],
         scalar_mask=jnp.asarray(request.scalar_mask)[None],
         composition=jnp.asarray(request.composition)[None],
         composition_mask=jnp.asarray(request.composition.any())[None],
@@ -179,7 +208,7 @@ def propose(
 
     Args:
       conditions: a batch of one, the same for all candidates but for their aims.
-      spread: [S], of the aims above the scalars of the conditions, each candidate's drawn evenly.
+      spread: [S] standardised, of the aims above the scalars of the conditions, each candidate's drawn evenly.
       slots: [N] atomic numbers to place, all 0 if the model is to choose them.
       ids: [B] numbers of the candidates.
       system: the only elements that may be in the cell, () for all of `elements`.
@@ -243,10 +272,9 @@ def _mismatch(
     config = model.config
     error = jnp.zeros(len(latents))
     if config.scalars:
-        mean, std = (jnp.array([getattr(s, part) for s in config.scalars]) for part in ("mean", "std"))
         predicted: Any = model.apply(params, latents, method="properties")
-        wanted = (conditions.scalars - mean) / std
-        error = error + jnp.sum(jnp.where(conditions.scalar_mask, jnp.abs(predicted - wanted), 0.0), -1)
+        missed = jnp.abs(predicted - conditions.scalars)
+        error = error + jnp.sum(jnp.where(conditions.scalar_mask, missed, 0.0), -1)
     fused = model.apply(params, latents, _no_conditions(len(config.scalars), len(latents)), method="fuse")
     heads: Any = model.apply(params, fused, method="heads")
     composition = jax.nn.softmax(heads.composition)
@@ -357,10 +385,10 @@ def _place(
     crystals = jax.tree.map(lambda x: x[:, 0], crystals)
     mean: Any = model.apply(variables, crystals, method="encode")
     predicted: Any = model.apply(variables, mean[0], method="properties")
-    names = model.config.scalars
-    if not names:  # an array of no size, split over several devices, ends JAX 0.11 on GPUs by a segmentation fault
+    if not model.config.scalars:
+        # An array of no size, split over several devices, ends JAX 0.11 on GPUs by a segmentation fault.
         return crystals, jnp.zeros((len(ids), 1))
-    return crystals, predicted * jnp.array([s.std for s in names]) + jnp.array([s.mean for s in names])
+    return crystals, predicted  # standardised; units come on the host, in double precision
 
 
 def _network(model: CDVAE) -> Callable[..., DenoiserOutput]:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from vdw_jax.metrics.layers import BOND_FACTOR
 from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.ranking import RULE, asked_ranges, is_number
+from vdw_jax.report.untrained import untrained_reasons
 from vdw_jax.structures.elements import SYMBOLS
 
 PAGE_NAME = "report.html"
@@ -56,6 +57,7 @@ _LABELS = {
     "on_front": "on Pareto front",
     "structure_valid": "distances valid",
     "composition_valid": "composition valid",
+    "untrained": "outside the training",
 }
 _HINTS = {
     "nearest_rms_angstrom": "root mean square displacement to the nearest training structure of the same atoms; "
@@ -100,6 +102,7 @@ def render_page(
         "title": title,
         "rule": RULE,
         "left_out": left_out,
+        "untrained": untrained_reasons(rows),
         "record": record or {},
         "columns": columns,
         "rows": [[_plain(row.get(column["key"])) for column in columns] for row in rows],
