@@ -67,7 +67,10 @@ def _id_of(file: Path) -> str:
 
 
 def _read_files(
-    files: list[Path], properties: dict[str, dict[str, str]], table: Path, unpacked: Callable[[Path], bytes]
+    files: list[Path],
+    properties: dict[str, dict[str, str]],
+    table: Path,
+    unpacked: Callable[[Path], bytes],
 ) -> Iterator[Entry | Problem]:
     for file in files:
         kind = structure_kind(file) or "cif"
@@ -75,7 +78,9 @@ def _read_files(
             numbers, positions, cell = _parse(kind, _text(unpacked(file)))
         except (StructureError, DataError, OSError) as error:
             reason = first_line(error).removeprefix(f"{file}: ")
-            yield Problem(str(file), 0, kind, reason, CIF_ADVICE if kind == "cif" else POSCAR_ADVICE)
+            yield Problem(
+                str(file), 0, kind, reason, CIF_ADVICE if kind == "cif" else POSCAR_ADVICE
+            )
             continue
         values = properties.get(_id_of(file), {})
         yield Entry(str(file), 0, _id_of(file), numbers, positions, cell, values, column=None)

@@ -10,8 +10,8 @@
 | `.npz` | a row of what `CrystalDataset.save` wrote | a scalar, or metadata of real numbers |
 
 POSCAR files are called `POSCAR*`, `CONTCAR*`, `*.vasp` or `*.poscar`.
-`.csv`, `.extxyz`, `.cif`, POSCAR and pymatgen's `.json` may be gzipped (`.gz`). A property that is absent, empty or NaN in a row is
-unknown there.
+`.csv`, `.extxyz`, `.cif`, POSCAR and pymatgen's `.json` may be gzipped (`.gz`). A property that is absent, empty or
+NaN in a row is unknown there.
 """
 
 from __future__ import annotations
