@@ -10,7 +10,9 @@ import numpy as np
 from vdw_jax.structures.elements import ATOMIC_NUMBERS
 from vdw_jax.structures.entries import ISOTOPES, StructureError
 
-POSCAR_ADVICE = "Write it again with ASE (ase.io.write('POSCAR', atoms, vasp5=True)), or leave it out"
+POSCAR_ADVICE = (
+    "Write it again with ASE (ase.io.write('POSCAR', atoms, vasp5=True)), or leave it out"
+)
 
 _MOST_ATOMS = 20_000
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eEdD][-+]?\d+)?")
@@ -44,7 +46,9 @@ def parse_poscar(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     else:
         place, where = place + 1, "line 6"
     counts = _counts(_words(lines, place), place + 1)
-    numbers = _elements(names, counts, where, "" if place == 6 else "; there is no line of elements")
+    numbers = _elements(
+        names, counts, where, "" if place == 6 else "; there is no line of elements"
+    )
     place += 1
     if _words(lines, place)[0][0] in "sS":
         place += 1
@@ -56,7 +60,11 @@ def parse_poscar(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if place + len(found) < len(lines):
         _check_end(lines[place + len(found)], place + len(found) + 1, sum(counts))
     if mode in "cCkK":
-        factors = [abs(factor) for factor in scale] if len(scale) == 3 else _factor(np.array(rows), scale[0])
+        factors = (
+            [abs(factor) for factor in scale]
+            if len(scale) == 3
+            else _factor(np.array(rows), scale[0])
+        )
         return numbers, found * factors, cell
     if mode not in "dD":
         raise StructureError(f"line {place}: neither Direct nor Cartesian")
@@ -90,7 +98,9 @@ def _scaled(cell: np.ndarray, scale: list[float]) -> np.ndarray:
             raise StructureError("line 2: three scale factors have to be positive")
         return cell * scale
     if len(scale) != 1 or scale[0] == 0:
-        raise StructureError(f"line 2: {len(scale)} scale factors; there is one, or three, and none is 0")
+        raise StructureError(
+            f"line 2: {len(scale)} scale factors; there is one, or three, and none is 0"
+        )
     return cell * _factor(cell, scale[0])
 
 
@@ -112,7 +122,9 @@ def _counts(words: list[str], line: int) -> list[int]:
 
 def _elements(names: list[str], counts: list[int], where: str, why: str) -> np.ndarray:
     if len(names) != len(counts):
-        raise StructureError(f"{where} has {len(names)} names for {len(counts)} numbers of atoms{why}")
+        raise StructureError(
+            f"{where} has {len(names)} names for {len(counts)} numbers of atoms{why}"
+        )
     numbers = []
     for name, count in zip(names, counts, strict=True):
         match = _SYMBOL.fullmatch(name)

@@ -37,7 +37,11 @@ def empty_spaces(fractions: np.ndarray, cell: np.ndarray) -> np.ndarray:
 def _gaps(fractions: np.ndarray) -> np.ndarray:
     """From each atom to the next above, around the period, in the order of their heights; [n, 3] -> [n, 3]."""
     ordered = np.sort(fractions % 1.0, axis=0)
-    return np.roll(ordered, -1, axis=0) - ordered + (np.arange(len(ordered)) == len(ordered) - 1)[:, None]
+    return (
+        np.roll(ordered, -1, axis=0)
+        - ordered
+        + (np.arange(len(ordered)) == len(ordered) - 1)[:, None]
+    )
 
 
 def made_whole(fractions: np.ndarray) -> np.ndarray:
@@ -66,7 +70,9 @@ def joined(fractions: np.ndarray, cell: np.ndarray) -> np.ndarray:
     heights = np.sort(fractions[:, 2])
     around = 1.0 - (heights[-1] - heights[0])
     inside = float(np.diff(heights).max(initial=0.0))
-    is_cut = around > 0 and inside > around and inside * spacings(cell)[2] >= SMALLEST_VACUUM_ANGSTROM
+    is_cut = (
+        around > 0 and inside > around and inside * spacings(cell)[2] >= SMALLEST_VACUUM_ANGSTROM
+    )
     return made_whole(fractions) if is_cut else fractions
 
 
