@@ -36,7 +36,7 @@ ALLOWED["commands"] = ALLOWED.keys() - {""}
 
 CRYSTAL_LIBRARIES = {"ase", "pymatgen", "smact", "spglib"}
 NO_CRYSTAL_LIBRARIES = {"types", "safe_ops", "geometry", "equivariant", "diffusion", "model"}
-MAY_SEE_CONFIG_DICT = {"training/loop.py"}
+MAY_SEE_CONFIG_DICT = {"training/loop.py", "commands/train.py"}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
