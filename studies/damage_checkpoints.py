@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import importlib.metadata
-import json
 import logging
 import platform
 import shlex
@@ -37,7 +36,10 @@ def make_state(seed: int) -> dict[str, Any]:
     """A network's weights, optimiser and key, of some thousand numbers."""
     keys = jax.random.split(jax.random.key(seed), 3)
     params = {
-        "dense": {"kernel": jax.random.normal(keys[0], (40, 50)), "bias": jax.random.normal(keys[1], (50,))},
+        "dense": {
+            "kernel": jax.random.normal(keys[0], (40, 50)),
+            "bias": jax.random.normal(keys[1], (50,)),
+        },
         "scale": jnp.asarray(0.5 + seed),
     }
     opt_state = optax.adam(1e-3).init(params)
@@ -57,7 +59,9 @@ def as_bytes(state: Any) -> list[bytes]:
     """Leaves of a state, bit by bit."""
     leaves = jax.tree.leaves(state)
     is_key = [jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in leaves]
-    plain = [jax.random.key_data(leaf) if key else leaf for leaf, key in zip(leaves, is_key, strict=True)]
+    plain = [
+        jax.random.key_data(leaf) if key else leaf for leaf, key in zip(leaves, is_key, strict=True)
+    ]
     return [np.asarray(leaf).tobytes() for leaf in plain]
 
 
@@ -121,7 +125,11 @@ def swap_between_steps(rng: np.random.Generator, run: Path) -> None:
     first = run / str(STEPS[-1])
     path = pick(rng, first)
     others = files_of(run / str(STEPS[int(rng.integers(2))]) / path.relative_to(first).parts[0])
-    alike = [other for other in others if other.suffix == path.suffix and len(other.name) == len(path.name)]
+    alike = [
+        other
+        for other in others
+        if other.suffix == path.suffix and len(other.name) == len(path.name)
+    ]
     _swap(path, (alike or others)[int(rng.integers(len(alike or others)))])
 
 
@@ -220,7 +228,9 @@ def main() -> None:
     write_json_atomic(given.out, record)
     for name, number in sorted(found["outcomes"].items()):
         print(f"{number:5d} {name}")
-    raise SystemExit(1 if any("OTHER" in name or "unsaid" in name for name in found["outcomes"]) else 0)
+    raise SystemExit(
+        1 if any("OTHER" in name or "unsaid" in name for name in found["outcomes"]) else 0
+    )
 
 
 if __name__ == "__main__":

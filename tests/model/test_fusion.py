@@ -61,7 +61,8 @@ def test_is_the_full_tensor_of_its_factors(params):
     def padded(x):
         return np.concatenate([x, np.ones((4, 1))], -1)
 
-    energy = np.exp(-0.5 * ((np.asarray(conditions.scalars) - np.linspace(-3, 3, 4)) / 2.0) ** 2) * np.asarray(conditions.scalar_mask)
+    energy = np.exp(-0.5 * ((np.asarray(conditions.scalars) - np.linspace(-3, 3, 4)) / 2.0) ** 2)
+    energy = energy * np.asarray(conditions.scalar_mask)
     shares = np.asarray(conditions.composition) * np.asarray(conditions.composition_mask)[:, None]
     inputs = padded(np.asarray(LATENT)), padded(energy), padded(shares @ own["elements"]["kernel"])
     names = ("latent", "scalar_0", "formula")

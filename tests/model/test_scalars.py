@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from vdw_jax.model.config import ScalarCondition, in_units, standardise
+from vdw_jax.model.config import ScalarCondition
 from vdw_jax.structures.spread import mean_and_spread
+from vdw_jax.training.labels import in_units, standardise
 
 ALL_ELECTRON = -123456.789 + 0.0007 * np.arange(24)
 """eV; neighbours in float32 are 8 meV apart here."""

@@ -25,11 +25,11 @@ from vdw_jax.design.request import make_request
 from vdw_jax.design.trained import Trained
 from vdw_jax.evaluate.generating import Job, Wish
 from vdw_jax.evaluate.reference import Reference
-from vdw_jax.model.config import in_units, standardise
 from vdw_jax.property_model.trained import PropertyModel
 from vdw_jax.structures.arrays import crystals_in, flat, read_arrays, write_arrays
 from vdw_jax.structures.formula import formula_string, parse_formula
 from vdw_jax.training.devices import data_mesh, on_each_device
+from vdw_jax.training.labels import in_units, standardise
 from vdw_jax.training.progress import Progress
 from vdw_jax.training.seeds import NUM_SEEDS
 from vdw_jax.types import Conditions, CrystalBatch

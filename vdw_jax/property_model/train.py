@@ -31,6 +31,7 @@ from vdw_jax.structures.splits import PARTS, split_dataset
 from vdw_jax.structures.spread import mean_and_spread
 from vdw_jax.training.ema import ema_update
 from vdw_jax.training.errors import ConfigError
+from vdw_jax.training.labels import standardise
 from vdw_jax.training.progress import Progress
 from vdw_jax.training.seeds import checked_seed
 from vdw_jax.types import CrystalBatch
@@ -108,8 +109,7 @@ def fit_property_model(
     model = CGCNN(dataclasses.replace(config, image_range=images))
 
     crystals = _batch(data, parts["train"])
-    standardised = (values[parts["train"]].astype(np.float64) - mean) / std
-    labels = jnp.asarray(standardised, jnp.float32)  # narrowed only here
+    labels = jnp.asarray(standardise(values[parts["train"], None], (config,))[:, 0])
     params = jax.jit(model.init)(jax.random.key(fit.seed), jax.tree.map(lambda x: x[:2], crystals))
     state = (jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, params), fit.optimizer().init(params))
     done = 0

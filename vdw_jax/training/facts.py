@@ -100,13 +100,7 @@ def read_facts(path: Path) -> dict[str, Any]:
     Raises:
       ValueError: damaged; one line that names file and entry.
     """
-    facts = read_json_object(path)
-    if OWN_KEY in facts and facts[OWN_KEY] != own_sha256(
-        {k: v for k, v in facts.items() if k != OWN_KEY}
-    ):
-        raise ValueError(
-            f"{path}: it is not as it was written ({OWN_KEY} differs); export the model again"
-        )
+    facts = read_own_json(path)
     faults = []
     if FORMAT_KEY in facts and not _FORMAT.holds(facts[FORMAT_KEY]):
         faults = [
@@ -120,8 +114,8 @@ def read_facts(path: Path) -> dict[str, Any]:
     return facts
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
-    """A JSON object from a file of bounded size.
+def read_own_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file of bounded size, as `write_facts` wrote it where it says so.
 
     Raises:
       ValueError: something else; one line that names the file.
@@ -134,6 +128,9 @@ def read_json_object(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: no JSON ({str(error)[:200]})") from None
     if not isinstance(facts, dict):
         raise ValueError(f"{path}: the whole is an object, not {type(facts).__name__}")
+    content = {name: value for name, value in facts.items() if name != OWN_KEY}
+    if OWN_KEY in facts and facts[OWN_KEY] != own_sha256(content):
+        raise ValueError(f"{path}: it is not as it was written ({OWN_KEY} differs); export it again")
     return facts
 
 

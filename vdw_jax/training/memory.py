@@ -94,10 +94,11 @@ def check_memory(
         " ".join(f"--config.{name}={value}" for name, value in change.items()) for change in found
     )
     cdvae, train = settings["model"]["cdvae"], settings["train"]
+    neighbours = f"{slots(settings, num_atoms)} neighbours each by model.cdvae.graph={cdvae['graph']}"
     raise ConfigError(
-        f"a training step needs about {needed / GIB:.0f} GiB of memory and {available / GIB:.0f} GiB are there "
-        f"(batches of {train['batch_size']} cells of {num_atoms} atoms, "
-        f"{slots(settings, num_atoms)} neighbours each by model.cdvae.graph={cdvae['graph']}); what fits: {advice or 'no batch at all with this network'}"
+        f"a training step needs about {needed / GIB:.0f} GiB of memory and {available / GIB:.0f} GiB are "
+        f"there (batches of {train['batch_size']} cells of {num_atoms} atoms, {neighbours}); "
+        f"what fits: {advice or 'no batch at all with this network'}"
     )
 
 
