@@ -8,9 +8,8 @@ to the next layer are longer than those it needs. Contacts are read on the scale
 
 - contacts above `LOOSE` hold nothing together; what they leave connected is a piece: a sheet, chain, molecule or
   atom;
-- a piece that is a sheet is split into more sheets where the shortest contact between those is above `FIRM`,
-  above `BONDED` times the sum of the covalent radii, and longer by `STEP` than any contact that the sheets need to
-  be sheets.
+- a piece that is a sheet is split into more sheets where the shortest contact between those is above `FIRM`, and
+  longer by `STEP` than any contact that the sheets need to be sheets.
 """
 
 from __future__ import annotations
@@ -28,11 +27,8 @@ from vdw_jax.metrics.pieces import Pieces, Vector
 Edge = tuple[int, int, Vector, float]
 """Two atoms, the cell of the second, and their reduced distance."""
 
-BONDED = 1.2
-"""Atoms nearer than this times the sum of their covalent radii are bonded, whatever else is near."""
-
-FIRM = 0.3
-"""Reduced distance below which a contact is a bond. Bonds within layers have -0.2 to 0.3, few up to 0.45."""
+FIRM = 1 / 3
+"""Reduced distance up to which a contact is a bond. Bonds within layers have -0.2 to 0.3, few up to 0.45."""
 
 LOOSE = 0.5
 """Reduced distance above which no contact holds a layer together: half way from a bond to a vdW contact."""
@@ -151,8 +147,6 @@ def _layer(members: list[int], is_sheet: bool, positions: NDArray) -> Layer:
 def _sheets_and_rest(size: int, contacts: Contacts) -> list[tuple[list[int], bool]]:
     """The atoms of each layer, and whether it is a sheet."""
     reduced = contacts.reduced
-    bonded = contacts.distances < BONDED * contacts.covalent
-    reduced = np.where(bonded, np.minimum(reduced, FIRM), reduced)
     holding = np.flatnonzero(reduced < LOOSE)
     holding = holding[np.argsort(reduced[holding], kind="stable")]
     edges = list(
