@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 
 from vdw_jax.metrics.layers import BOND_FACTOR
 from vdw_jax.report.crystal import Crystal
+from vdw_jax.report.layout import PAGE_NAME
 from vdw_jax.report.ranking import RULE, asked_ranges, is_number
 from vdw_jax.structures.elements import SYMBOLS
 
-PAGE_NAME = "report.html"
 HISTOGRAM_BINS = 40
 MOST_CANDIDATES = 2000
 """The best of them; a page of more would take long to open."""
