@@ -13,7 +13,7 @@ from ase.io.extxyz import key_val_str_to_dict
 
 from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.layout import EXTXYZ_NAME, PARQUET_NAME
-from vdw_jax.structures.names import check_ids, shown_id
+from vdw_jax.structures.ids import check_ids, shown_id
 
 
 class HandoverError(ValueError):

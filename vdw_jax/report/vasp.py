@@ -15,7 +15,7 @@ from pymatgen.io.vasp.sets import MPRelaxSet, VaspInputSet
 
 from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.layout import FLOW_TITLE, VASP_README
-from vdw_jax.structures.names import check_ids
+from vdw_jax.structures.ids import check_ids
 
 KPOINT_LENGTH_ANGSTROM = 36.0
 """k-points along a vector times its length, at least; 9 or 10 along a lattice constant of 4 Angstrom."""

@@ -39,7 +39,7 @@ from vdw_jax.report.layout import (
 )
 from vdw_jax.report.table import all_columns
 from vdw_jax.structures.csv_text import harmless
-from vdw_jax.structures.names import check_ids
+from vdw_jax.structures.ids import check_ids
 
 SIGNIFICANT_FIGURES = 14
 
@@ -70,7 +70,7 @@ def write_samples(
 
     Raises:
       FileExistsError: as `refuse_existing`.
-      ValueError: no fitting row for each crystal, ids that `names.check_ids` refuses, or crystals that are not
+      ValueError: no fitting row for each crystal, ids that `ids.check_ids` refuses, or crystals that are not
         finite.
       OSError: the disk is full, or may not be written to; nothing is left of it.
     """
