@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import shlex
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
 from vdw_jax.structures.elements import ATOMIC_NUMBERS
-from vdw_jax.structures.entries import Entry, Reading, StructureError, arrays_of, first_line
-from vdw_jax.structures.errors import DataError, Problem
-
-PROPERTIES_FILE = "properties.csv"
-"""Beside the CIFs of a folder: `material_id` (name of the file, without .cif) and a column for each property."""
+from vdw_jax.structures.entries import StructureError, arrays_of, first_line
 
 _LENGTHS = ("_cell_length_a", "_cell_length_b", "_cell_length_c")
 _ANGLES = ("_cell_angle_alpha", "_cell_angle_beta", "_cell_angle_gamma")
@@ -147,56 +140,3 @@ def parse_cif(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 CIF_ADVICE = "Write it again with pymatgen or ASE, fully occupied, one structure; or leave it out"
-
-
-def read_cifs(path: Path) -> Reading:
-    """One CIF file, or every one of a folder; properties come from `properties.csv` in it.
-
-    Raises:
-        DataError: no CIF in the folder, or its table of properties is no such table.
-    """
-    files = [path] if path.is_file() else cif_files(path)
-    if not files:
-        raise DataError(f"{path}: no .cif file in this folder")
-    table = path / PROPERTIES_FILE
-    properties = _read_properties(table) if table.is_file() else {}
-    return Reading(len(files), _read_files(files, properties, table))
-
-
-def cif_files(folder: Path) -> list[Path]:
-    """The CIFs of a folder, by name."""
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() == ".cif" and file.is_file())
-
-
-def _read_files(files: list[Path], properties: dict[str, dict[str, str]], table: Path) -> Iterator[Entry | Problem]:
-    for file in files:
-        try:
-            numbers, fractions, cell = parse_cif(file.read_bytes().decode("utf-8-sig"))
-        except (StructureError, UnicodeDecodeError, OSError) as error:
-            reason = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else first_line(error)
-            yield Problem(str(file), 0, "cif", reason, CIF_ADVICE)
-            continue
-        values = properties.get(file.stem, {})
-        yield Entry(str(file), 0, file.stem, numbers, fractions @ cell, cell, values)
-    known = {file.stem for file in files}
-    for row, name in enumerate(properties, start=1):
-        if name not in known:
-            yield Problem(str(table), row, "material_id", f"no file {name}.cif", "Add the file, or remove the row")
-
-
-def _read_properties(table: Path) -> dict[str, dict[str, str]]:
-    try:
-        with open(table, encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table}: not a CSV file: {error}") from error
-    by_name: dict[str, dict[str, str]] = {}
-    for place, row in enumerate(rows, start=1):
-        name = (row.pop("material_id", None) or "").strip().removesuffix(".cif")
-        if not name or name in by_name:
-            reason = f"{name!r} occurs before" if name else "empty, or no such column"
-            raise DataError(f"{table}: row {place}: material_id: {reason}")
-        if None in row or None in row.values():
-            raise DataError(f"{table}: row {place}: not as many cells as columns")
-        by_name[name] = row
-    return by_name
