@@ -19,7 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "equivariant": {"safe_ops"},
     "diffusion": GROUND,
     "model": GROUND | {"structures", "graphs", "equivariant", "diffusion"},
-    "training": GROUND | {"structures", "graphs", "equivariant", "diffusion", "model"},
+    "training": GROUND | {"structures", "graphs", "equivariant", "diffusion", "model", "metrics"},
     "design": GROUND
     | {"structures", "graphs", "equivariant", "diffusion", "model", "training", "pretrained"},
     "property_model": GROUND | {"structures", "graphs", "training", "pretrained"},

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,7 @@ from vdw_jax.model.generators import LatentGenerator
 from vdw_jax.model.latent_diffusion import LatentDiffusion
 from vdw_jax.training.devices import data_mesh, on_each_device, split_over
 from vdw_jax.training.losses import LossConfig, species_rate
+from vdw_jax.training.seeds import checked_seed
 from vdw_jax.types import NUM_ELEMENTS, SLAB, Conditions, CrystalBatch
 
 POOL = {Generator: 100, LatentDiffusion: 32}
@@ -75,15 +77,21 @@ def generate(
     *,
     chunk: int | None = None,
     on_progress: Callable[[int], None] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Candidates:
-    """`num_samples` candidates for one request, as arrays of the host.
+    """`num_samples` candidates for one request, as arrays of the host; fewer if it is stopped.
 
     Args:
       schedule: of the sampler; that of the training config by default.
       chunk: candidates a device and call, `default_chunk()` by default; fewer if fewer are wanted.
       on_progress: called with the number of finished candidates.
+      should_stop: asked before each chunk; once it says yes, what is finished is returned.
+
+    Raises:
+      KeyboardInterrupt: stopped before any candidate was finished.
+      ConfigError: a seed that cannot be.
     """
-    model, key = trained.model, jax.random.key(seed)
+    model, key = trained.model, jax.random.key(checked_seed(seed))
     screened = bool(request.scalar_mask.any() or request.composition.any() or request.system)
     spread = jnp.asarray(request.scalar_high - request.scalar_low)
     asked = _as_conditions(request), spread, jnp.asarray(request.slots)
@@ -95,7 +103,7 @@ def generate(
             pool=POOL[type(trained.generator)] if screened else FREE_POOL if model.config.has_stack else 1,
         )  # fmt: skip
 
-    return _in_chunks(trained, propose_chunk, num_samples, key, schedule, chunk, on_progress)
+    return _in_chunks(trained, propose_chunk, num_samples, key, schedule, chunk, on_progress, should_stop)
 
 
 def reconstruct(
@@ -119,30 +127,47 @@ def reconstruct(
             mesh=data_mesh(),
         )  # fmt: skip
 
-    key, count = jax.random.key(seed), len(crystals.cell)
+    key, count = jax.random.key(checked_seed(seed)), len(crystals.cell)
     return _in_chunks(trained, propose_chunk, count, key, schedule, chunk, on_progress)
 
 
-def _in_chunks(trained, propose_chunk, count, key, schedule, chunk, on_progress) -> Candidates:
+def _in_chunks(
+    trained, propose_chunk, count, key, schedule, chunk, on_progress, should_stop=lambda: False
+) -> Candidates:
     model, schedule = trained.model, schedule or trained.schedule()
     mesh = data_mesh()
     each = min(chunk or default_chunk(), math.ceil(count / mesh.size))
     size = each * mesh.size
     id_chunks = [split_over(np.arange(start, start + size), mesh) for start in range(0, count, size)]
-    proposals = [propose_chunk(ids) for ids in id_chunks]
+    proposals = []
+    for ids in id_chunks:
+        if should_stop():
+            raise KeyboardInterrupt
+        proposals.append(propose_chunk(ids))
     cutoff = max(model.config.encoder.cutoff_angstrom, model.config.denoiser.cutoff_angstrom)
     cells = np.concatenate([np.asarray(proposal.cell) for proposal in proposals])
     images = widened_image_range(model.config.image_range, cells, model.config.periodicity, cutoff)
     done = []
     for index, (ids, proposal) in enumerate(zip(id_chunks, proposals, strict=True)):
+        if should_stop():
+            break
         result = place(
             trained.weights["model"], proposal, ids, key, schedule, model=model, weights=trained.noise, images=images,
             mesh=mesh,
         )  # fmt: skip
+        _wait_for(result)
         done.append(jax.device_get(result))
         if on_progress is not None:
             on_progress(min((index + 1) * size, count))
+    if not done:
+        raise KeyboardInterrupt
     return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *done)
+
+
+def _wait_for(result: Any) -> None:
+    """Until arrays are computed. Python sees a signal only between its own steps, which `device_get` does not take."""
+    while not all(leaf.is_ready() for leaf in jax.tree.leaves(result)):
+        time.sleep(0.005)
 
 
 def _as_conditions(request: Request) -> Conditions:

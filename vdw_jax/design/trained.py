@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -10,14 +11,16 @@ from typing import Any
 
 import jax
 
+from vdw_jax.design.coverage import Coverage
 from vdw_jax.diffusion.samplers import Schedule, make_schedule
 from vdw_jax.model.cdvae import CDVAE
 from vdw_jax.model.config import ModelConfig
 from vdw_jax.model.generators import LatentGenerator, create_generator
+from vdw_jax.pretrained import SHIPPED
 from vdw_jax.training.export import load_weights
 from vdw_jax.training.losses import LossConfig
 
-PRETRAINED = Path(__file__).parents[1] / "pretrained" / "j2dh8"
+PRETRAINED = SHIPPED
 """The weights that ship."""
 
 
@@ -45,6 +48,11 @@ class Trained:
     def elements(self) -> tuple[int, ...]:
         """Atomic numbers that the training part has."""
         return tuple(self.facts["elements"])
+
+    @functools.cached_property
+    def coverage(self) -> Coverage:
+        """Elements, cells, compositions and ranges that it was trained for."""
+        return Coverage.from_facts(self.facts)
 
     @property
     def sampler(self) -> str:
@@ -75,6 +83,8 @@ class Trained:
 def load_trained(directory: str | Path) -> Trained:
     """Reads an export: the directory itself, or the workdir of a finished training.
 
+    Names in the files choose among what this package has; nothing is imported or run because a file names it.
+
     Raises:
       CheckpointError: nothing there, or not what `train.py` exports.
     """
@@ -92,8 +102,8 @@ def load_trained(directory: str | Path) -> Trained:
         generator = create_generator(config, model.config.latent_dim)
         noise = LossConfig(**config["loss"])
         missing = {"atom_counts", "elements", "formulas", "scalar_range"} - facts.keys()
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{facts_path} is not what train.py exports ({error})") from error
+    except _DAMAGED as error:
+        raise CheckpointError(f"{facts_path} is not what train.py exports ({_in_one_line(error)})") from error
     if missing:
         raise CheckpointError(f"{facts_path} lacks {', '.join(sorted(missing))}; export it again")
     try:
@@ -103,4 +113,18 @@ def load_trained(directory: str | Path) -> Trained:
     if weights.keys() != {"model", "generator", "latent"}:
         raise CheckpointError(f"{weights_path} does not hold model, generator and latent")
     digest = hashlib.sha256(weights_path.read_bytes()).hexdigest()
-    return Trained(model, generator, jax.device_put(weights), noise, facts, digest)
+    trained = Trained(model, generator, jax.device_put(weights), noise, facts, digest)
+    try:
+        _ = trained.coverage, trained.schedule()
+    except _DAMAGED as error:
+        raise CheckpointError(f"{facts_path} is not what train.py exports ({_in_one_line(error)})") from error
+    return trained
+
+
+_DAMAGED = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, OverflowError)
+"""What reading a file of other content may raise."""
+
+
+def _in_one_line(error: Exception) -> str:
+    text = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+    return " ".join(text.split())[:300]

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from vdw_jax.evaluate.reference import FAMILIES, Reference, ReferenceError, load_reference, reference_of
 from vdw_jax.structures.source import SOURCES
+from vdw_jax.training.seeds import seed_argument
 
 if TYPE_CHECKING:
     from vdw_jax.evaluate.scoring import EnergyModel
@@ -87,7 +88,7 @@ def _add_common(command: argparse.ArgumentParser) -> None:
                          help="of the test part; default: j2dh8 for reconstruction, else all")  # fmt: skip
     command.add_argument("--allow_other_data", action="store_true",
                          help="evaluate against data that the model was not trained on")  # fmt: skip
-    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--seed", type=seed_argument, default=0)
     command.add_argument("--steps", type=int, metavar="N", help="network calls; the checkpoint's by default")
     command.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that score")
     command.add_argument("--cache", type=Path, metavar="DIR", help="for fingerprints; the user's cache by default")

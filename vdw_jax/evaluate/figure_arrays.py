@@ -30,6 +30,7 @@ from vdw_jax.structures.arrays import crystals_in, flat, read_arrays, write_arra
 from vdw_jax.structures.formula import formula_string, parse_formula
 from vdw_jax.training.devices import data_mesh, on_each_device
 from vdw_jax.training.progress import Progress
+from vdw_jax.training.seeds import NUM_SEEDS
 from vdw_jax.types import Conditions, CrystalBatch
 
 ARRAYS_NAME = "figures.npz"
@@ -179,7 +180,8 @@ def _candidates(job: Job, asked: Asked) -> tuple[list[Wish | None], Candidates]:
             def say(number: int, before: int = done) -> None:
                 progress.update(before + number)
 
-            parts.append(generate(job.trained, request, count, job.seed + place, job.schedule, on_progress=say))
+            seed = (job.seed + place) % NUM_SEEDS
+            parts.append(generate(job.trained, request, count, seed, job.schedule, on_progress=say))
             done += count
             progress.update(done)
     found = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)

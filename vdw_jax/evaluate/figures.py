@@ -16,6 +16,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from vdw_jax.training.seeds import seed_argument
+
 ENERGIES_EV = "-0.2,0"
 """What the paper asks for in its Fig. 3b."""
 
@@ -63,7 +65,7 @@ def _add_generate(command: argparse.ArgumentParser) -> None:
                          help="independent property model: what vdw_jax.property_model.train wrote")  # fmt: skip
     command.add_argument("--allow_other_data", action="store_true",
                          help="compare with data that the model was not trained on")  # fmt: skip
-    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--seed", type=seed_argument, default=0)
     command.add_argument("--steps", type=int, metavar="N", help="network calls; the checkpoint's by default")
     command.add_argument("--overwrite", action="store_true", help="replace arrays generated before")
 

@@ -24,6 +24,7 @@ from vdw_jax.diffusion.samplers import Schedule
 from vdw_jax.evaluate.reference import Reference
 from vdw_jax.structures.arrays import flat, write_arrays
 from vdw_jax.training.progress import Progress
+from vdw_jax.training.seeds import NUM_SEEDS
 
 PARTS = ("reconstruction", "generation", "conditional")
 LOW, HIGH = 5, 95
@@ -56,7 +57,9 @@ class Wish:
         """
         scalars = trained.model.config.scalars
         energy = {} if self.energy_ev is None or not scalars else {scalars[0].name: self.energy_ev}
-        return make_request(trained, self.formula, energy, hold_counts=self.hold_counts)
+        return make_request(
+            trained, self.formula, energy, hold_counts=self.hold_counts, allow_untrained=True
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +105,8 @@ def generate_conditional(job: Job, each: int, num_energies: int, num_formulas: i
     parts, started = [], time.monotonic()
     with Progress(each * len(asked), "designing", job.quiet) as progress:
         for place, wish in enumerate(asked):
-            parts.append(generate(job.trained, wish.request(job.trained), each, job.seed + place, job.schedule))
+            seed = (job.seed + place) % NUM_SEEDS
+            parts.append(generate(job.trained, wish.request(job.trained), each, seed, job.schedule))
             progress.update(each * (place + 1))
     found = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
     repeated = [wish for wish in asked for _ in range(each)]

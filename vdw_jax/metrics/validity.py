@@ -44,8 +44,8 @@ class Validity:
         return self.structure and self.composition
 
 
-def min_distance(positions: NDArray, cell: NDArray, periodicity: Periodicity) -> float:
-    """Shortest distance between two atoms, images of the same atom included.
+def pair_distances(positions: NDArray, cell: NDArray, periodicity: Periodicity) -> NDArray:
+    """Shortest distance between each two atoms, on the diagonal between an atom and its nearest image.
 
     Args:
       positions: [n, 3] Cartesian, Angstrom.
@@ -53,7 +53,7 @@ def min_distance(positions: NDArray, cell: NDArray, periodicity: Periodicity) ->
       periodicity: which rows are periods; the others are ignored.
 
     Returns:
-      Angstrom; infinite for one atom without periods.
+      [n, n] Angstrom; infinite on the diagonal without periods.
 
     Raises:
       ValueError: positions or cell are not finite, or the periods are linearly dependent.
@@ -81,7 +81,15 @@ def min_distance(positions: NDArray, cell: NDArray, periodicity: Periodicity) ->
     home = int(np.flatnonzero((images == 0).all(-1))[0])
     atoms = np.arange(len(positions))
     squared[atoms, atoms, home] = np.inf
-    return float(np.sqrt(squared.min(initial=np.inf)))
+    return np.sqrt(squared.min(axis=-1))
+
+
+def min_distance(positions: NDArray, cell: NDArray, periodicity: Periodicity) -> float:
+    """Shortest distance between two atoms, images of the same atom included; Angstrom.
+
+    Infinite for one atom without periods. Arguments and errors as of `pair_distances`.
+    """
+    return float(pair_distances(positions, cell, periodicity).min(initial=np.inf))
 
 
 def structure_is_valid(positions: NDArray, cell: NDArray, periodicity: Periodicity) -> bool:

@@ -31,6 +31,7 @@ from vdw_jax.structures.formula import formula_string
 from vdw_jax.structures.source import load_configured
 from vdw_jax.structures.splits import split_dataset
 from vdw_jax.training.checkpoint import Checkpoints, write_json_atomic
+from vdw_jax.training.coverage import coverage_record
 from vdw_jax.training.devices import data_mesh, in_any_process, is_main, replicate, whole
 from vdw_jax.training.errors import ConfigError
 from vdw_jax.training.export import save_weights, weights_like
@@ -181,6 +182,7 @@ def train(config: ConfigDict, workdir: str | Path, *, quiet: bool = False) -> di
             _say(_HOW_TO_GO_ON.format(stage=2, step=step, total=total))
             return {}
     if is_main():
+        facts["coverage"] = coverage_record(facts, train_part)
         export(workdir / "export", facts, state.ema, prior)
         shutil.copyfile(workdir / FILE_NAME, workdir / "export" / FILE_NAME)
     return metrics or _validate(state.ema, validation, key, model, weights, config)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import numbers
 from typing import Any
 
 from vdw_jax.training.errors import ConfigError
 
-LARGEST_SEED = 2**32 - 1
+NUM_SEEDS = 2**32
+LARGEST_SEED = NUM_SEEDS - 1
 """JAX keeps 32 bits of a seed, and NumPy's `RandomState` takes no more: 2^32 would be 0 again."""
 
 
@@ -21,3 +23,17 @@ def checked_seed(seed: Any, name: str = "seed") -> int:
     if not is_whole or not 0 <= seed <= LARGEST_SEED:
         raise ConfigError(f"{name} is a whole number from 0 to {LARGEST_SEED}, not {seed!r}")
     return int(seed)
+
+
+def seed_argument(text: str) -> int:
+    """`checked_seed` of a command line, as argparse takes it.
+
+    Raises:
+      argparse.ArgumentTypeError: no such seed.
+    """
+    try:
+        return checked_seed(int(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"the seed is a whole number from 0 to {LARGEST_SEED}, not {text!r}"
+        ) from None
