@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,73 @@ from ase.io import read as ase_read
 from ase.io.extxyz import key_val_str_to_dict
 
 from vdw_jax.report.crystal import Crystal
-from vdw_jax.report.layout import EXTXYZ_NAME, PARQUET_NAME
+from vdw_jax.report.layout import EXTXYZ_NAME, PARQUET_NAME, REQUEST_NAME
 from vdw_jax.structures.ids import check_ids, shown_id
+from vdw_jax.structures.load import read_crystals
+
+_MOST_PROBLEMS = 5
+_LARGEST_REQUEST_BYTES = 10_000_000
 
 
 class HandoverError(ValueError):
     """What is asked for cannot be handed over; the message is one line that a person can act on."""
+
+
+def read_candidates(
+    path: str | Path, on_note: Callable[[str], None] | None = None
+) -> tuple[list[Crystal], list[dict[str, Any]]]:
+    """Crystals and rows of a folder of samples, or of any file or folder that `load.read_crystals` takes.
+
+    A structure of a file that cannot be used is left out and noted; its properties are the columns of its row.
+
+    Args:
+      path: folder or file.
+      on_note: called with each thing that the user should know, one line.
+
+    Raises:
+      HandoverError: as `read_samples`; a file none of whose structures can be used.
+      DataError: the file is unusable, or an id cannot be the name of a file.
+    """
+    source = Path(path)
+    if source.is_dir() and any((source / name).exists() for name in (EXTXYZ_NAME, PARQUET_NAME)):
+        return read_samples(source)
+    found = read_crystals(source)
+    note = on_note or (lambda text: None)
+    for text in found.notes:
+        note(text)
+    for problem in found.problems[:_MOST_PROBLEMS]:
+        note(f"{problem}; left out")
+    if len(found.problems) > _MOST_PROBLEMS:
+        note(f"{len(found.problems)} problems in all; python -m vdw_jax.structures.check {source} lists them")
+    if not found.entries:
+        raise HandoverError(f"{source}: no structure that can be used")
+    check_ids((entry.id for entry in found.entries), str(source))
+    crystals = [
+        Crystal(entry.id, entry.atomic_numbers, entry.positions, entry.cell, found.periodicity)
+        for entry in found.entries
+    ]
+    rows = [
+        {"id": crystal.id, "formula": crystal.formula} | _columns(entry.values)
+        for crystal, entry in zip(crystals, found.entries, strict=True)
+    ]
+    return crystals, rows
+
+
+def _columns(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands beside a structure, where it is called as our own columns under another name."""
+    return {f"{name}_in_file" if name in ("id", "formula", "rank") else name: value for name, value in values.items()}
+
+
+def saved_request(source: Path) -> dict[str, Any]:
+    """What a folder's `request.json` holds, to be shown; nothing of it is looked up or run. Empty where it is none."""
+    path = source / REQUEST_NAME
+    try:
+        if not path.is_file() or path.stat().st_size > _LARGEST_REQUEST_BYTES:
+            return {}
+        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda name: None)
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def read_samples(directory: str | Path) -> tuple[list[Crystal], list[dict[str, Any]]]:

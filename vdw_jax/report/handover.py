@@ -24,7 +24,7 @@ from typing import Any
 
 from ase.io import write as ase_write
 
-from vdw_jax.report.candidates import HandoverError, choose, read_samples
+from vdw_jax.report.candidates import HandoverError, choose, read_candidates, read_samples
 from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.database import changed_names, write_database
 from vdw_jax.report.layout import (
@@ -34,6 +34,7 @@ from vdw_jax.report.layout import (
     HANDOVER_DIRECTORY,
     PARQUET_NAME,
     foreign_in_format,
+    is_samples,
     listed,
 )
 from vdw_jax.report.vasp import relax_flow, write_poscar, write_vasp
@@ -57,11 +58,11 @@ def hand_over(
     """Writes candidates in the given formats: all of them, or none where one fails.
 
     Args:
-      directory: what sample.py wrote.
+      directory: what sample.py wrote, or what `candidates.read_candidates` reads.
       formats: keys of `FORMATS`.
       ids: which candidates; all by default.
       best: that many of the best instead.
-      out: where to; `handover` in the directory by default.
+      out: where to; `handover` in a folder of samples, and `<name>-handover` beside other structures, by default.
       overwrite: replaces what an earlier call wrote for the same formats, and only that.
       on_note: called with each thing that the user should know, one line.
 
@@ -76,10 +77,10 @@ def hand_over(
     formats = list(dict.fromkeys(formats))
     if unknown := [name for name in formats if name not in FORMATS]:
         raise HandoverError(f"no format {', '.join(unknown)}; there are {', '.join(FORMATS)}")
-    crystals, rows = read_samples(directory)
+    crystals, rows = read_candidates(directory, on_note)
     places = choose(rows, ids, best)
     crystals, rows = [crystals[place] for place in places], [rows[place] for place in places]
-    target = Path(out) if out is not None else Path(directory) / HANDOVER_DIRECTORY
+    target = Path(out) if out is not None else _default_target(Path(directory))
     if out is None and target.is_symlink():
         raise HandoverError(f"{target} is a link, which is not followed; name where to write with --out")
     for name in formats:
@@ -89,6 +90,13 @@ def hand_over(
         pairs = [f"{column!r} is {key}" for column, key in changed.items()]
         on_note(f"names that {DATABASE_NAME} cannot take are changed there: {', '.join(pairs)}")
     return written
+
+
+def _default_target(source: Path) -> Path:
+    if is_samples(source):
+        return source / HANDOVER_DIRECTORY
+    whole = source.resolve()
+    return whole.with_name(f"{whole.name.split('.')[0]}-{HANDOVER_DIRECTORY}")
 
 
 def _refuse_existing(path: Path, *, overwrite: bool) -> None:
@@ -192,13 +200,13 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("directory", help="what sample.py wrote")
+    parser.add_argument("directory", help="what sample.py wrote, or a file or folder of structures")
     usual = [name for name in FORMATS if name != "flow"]
     parser.add_argument("--formats", default=",".join(usual), help=f"of {', '.join(FORMATS)}; default: %(default)s")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--ids", metavar="ID,ID", help="these candidates; default: all")
     which.add_argument("--best", metavar="N", type=int, help="the N best by rank")
-    parser.add_argument("--out", metavar="DIR", help="default: handover, in the directory")
+    parser.add_argument("--out", metavar="DIR", help="default: handover, in the directory or beside the file")
     parser.add_argument("--overwrite", action="store_true", help="replace what is there of the same formats")
     given = parser.parse_args()
     ids = None if given.ids is None else [name for name in given.ids.split(",") if name]
