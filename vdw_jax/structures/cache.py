@@ -39,10 +39,7 @@ def content_hash(path: Path, settings: Sequence[Any]) -> str:
     versions = {name: _version(name) for name in _PARSERS}
     digest = hashlib.sha256(json.dumps([VERSION, versions, os.fspath(path), *settings]).encode())
     try:
-        if path.is_dir():
-            files = sorted(file for file in path.iterdir() if file.is_file())
-        else:
-            files = [path]
+        files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
         for file in files:
             require_file(file)
             digest.update(f"\0{file.name}\0{file.stat().st_size}\0".encode("utf-8", "surrogateescape"))

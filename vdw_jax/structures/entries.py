@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 ID_KEYS = ("material_id", "uid", "jid", "id", "name", "entry_id", "task_id")
 """Where a structure's name is looked for, in this order."""
 
-ELEMENTS = ATOMIC_NUMBERS | {"D": 1, "T": 1}
-"""Atomic number of each symbol; deuterium and tritium are hydrogen."""
+ISOTOPES = {"D": 1, "T": 1}
+"""Deuterium and tritium are hydrogen."""
+
+ELEMENTS = ATOMIC_NUMBERS | ISOTOPES
+"""Atomic number of each symbol."""
 
 
 class StructureError(ValueError):

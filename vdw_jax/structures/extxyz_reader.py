@@ -225,7 +225,8 @@ def _read_periods(values: dict[str, Any]) -> Periodicity:
         flags *= 3
     if len(flags) != 3 or None in flags:
         shown = (values["pbc"] or "")[:40]
-        raise _FrameError("pbc", f"{shown!r} are not three periods", 'Write pbc="T T F" for a slab, "T T T" for a crystal')
+        advice = 'Write pbc="T T F" for a slab, "T T T" for a crystal'
+        raise _FrameError("pbc", f"{shown!r} are not three periods", advice)
     a, b, c = (bool(flag) for flag in flags)
     return (a, b, c)
 

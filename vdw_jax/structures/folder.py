@@ -25,12 +25,17 @@ class SingleFormat:
     name: str  # as messages call it
     is_named: Callable[[str], bool]  # by the file's name in small letters, without .gz
     parse: Callable[[str], tuple[np.ndarray, np.ndarray, np.ndarray]]
-    """From the text: atomic numbers [n], fractional coordinates [n, 3], cell [3, 3] in rows, Angstrom."""
+    """From the text: atomic numbers [n], Cartesian positions [n, 3], cell [3, 3] in rows, Angstrom."""
     field: str  # of its problems
     advice: str
 
 
-SINGLE = (SingleFormat(".cif", lambda name: name.endswith(".cif"), parse_cif, "cif", CIF_ADVICE),)
+def _cif(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    numbers, fractions, cell = parse_cif(text)
+    return numbers, fractions @ cell, cell
+
+
+SINGLE = (SingleFormat(".cif", lambda name: name.endswith(".cif"), _cif, "cif", CIF_ADVICE),)
 
 
 def read_single(path: Path) -> Reading:
@@ -84,12 +89,12 @@ def _read_files(files: list[Path], table: PropertyTable) -> Iterator[Entry | Pro
         kind = kind_of_file(file)
         assert kind is not None
         try:
-            numbers, fractions, cell = kind.parse(_text(file))
+            numbers, positions, cell = kind.parse(_text(file))
         except (StructureError, DataError) as error:
             reason = first_line(error).removeprefix(f"{file}: ")
             yield Problem(str(file), 0, kind.field, reason, kind.advice, name)
             continue
-        yield Entry(str(file), 0, name, numbers, fractions @ cell, cell, table.values_of(name), id_field="file name")
+        yield Entry(str(file), 0, name, numbers, positions, cell, table.values_of(name), id_field="file name")
     yield from table.unused(names)
 
 

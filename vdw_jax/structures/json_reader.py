@@ -142,18 +142,14 @@ def _column_table(path: Path, document: dict[str, Any]) -> list[tuple[str | None
     keys = list(column) if isinstance(column, dict) else list(range(len(column)))
     if not any(kind_of(column[key]) for key in keys):
         return []
-    rows: list[tuple[str | None, Any]] = []
-    for key in keys:
-        row = {}
-        for name, values in document.items():
-            if isinstance(values, dict) and isinstance(column, dict) and key in values:
-                row[name] = values[key]
-            elif isinstance(values, list) and isinstance(column, list) and len(values) == len(column):
-                row[name] = values[key]
-            elif isinstance(values, dict | list):
-                raise DataError(f"{path}: column {name[:40]!r} has no value for row {key!r} of column {holder!r}")
-        rows.append((_name(key), row))
-    return rows
+    columns: dict[str, Any] = {}
+    for name, values in document.items():
+        if isinstance(values, dict | list):  # single values belong to the table, not to its rows
+            alike = type(values) is type(column) and len(values) == len(column)
+            if not alike or (isinstance(values, dict) and values.keys() != column.keys()):
+                raise DataError(f"{path}: columns {holder!r} and {name[:40]!r} do not have the same rows")
+            columns[name] = values
+    return [(_name(key), {name: values[key] for name, values in columns.items()}) for key in keys]
 
 
 def _name(key: Any) -> str | None:

@@ -28,6 +28,7 @@ from vdw_jax.structures.cache import content_hash, default_cache_dir, from_cache
 from vdw_jax.structures.dataset import CrystalDataset, with_properties
 from vdw_jax.structures.entries import Entry
 from vdw_jax.structures.errors import DataError, Problem
+from vdw_jax.structures.names import resolve_names
 from vdw_jax.structures.reading import open_reading
 from vdw_jax.structures.slabs import SMALLEST_VACUUM_ANGSTROM, empty_spaces
 from vdw_jax.structures.soundness import Crystal, choose_periodicity, find_problems, place, sound
@@ -103,7 +104,9 @@ def read_crystals(
         return _entries_of(_saved(path, (), max_atoms, target), path)
     scan = _scan(path, max_atoms, quiet)
     if target is None:
-        target, asked = _told(path, scan.crystals), False
+        if undecided := _undecided(scan.crystals):
+            raise DataError(f"{path}: {undecided}")
+        target, asked = choose_periodicity(scan.crystals), False
     scan.place(target, asked)
     rows = [row.ready if row.ready and not row.problems else row.problems[0] for row in scan.rows]
     return FileStructures(rows, scan.problems, target, scan.notes)
@@ -137,13 +140,15 @@ def load_file(
         return Loaded(_saved(path, properties, max_atoms, target), [])
     scan = _scan(path, max_atoms, quiet)
     good = [row.crystal.entry for row in scan.rows if row.crystal]
-    names = list(properties) or numeric_names([entry.values for entry in good])
-    known = {name for entry in good for name in entry.values}
-    for name in properties if good else ():
-        if name not in known:
-            raise DataError(f"{path}: no property {name!r}; there are {', '.join(sorted(known)) or 'none'}")
+    names = numeric_names([entry.values for entry in good])
+    if properties:
+        known = {name for entry in good for name in entry.values}
+        names = resolve_names(properties, known, os.fspath(path)) if good else []
     asked = target is not None
-    target = choose_periodicity(scan.crystals) if target is None else target
+    if target is None:
+        target = choose_periodicity(scan.crystals)
+        if undecided := _undecided(scan.crystals):
+            scan.notes = (*scan.notes, undecided)
     scan.place(target, asked)
     scalars = []
     for row in scan.rows:
@@ -172,7 +177,8 @@ def load_structures(
 
     Args:
         path: see above.
-        properties: numbers to keep as scalars, in float64; empty keeps all of them. Texts become metadata.
+        properties: numbers to keep as scalars, in float64, as `names.resolve_names` takes them; empty keeps all of
+            them. Texts become metadata.
         max_atoms: structures with more atoms are problems.
         periodicity: "slab", "bulk", or "auto" for what most structures are: slabs by their pbc flags, or by 7
             Angstrom of vacuum along c and none along a and b.
@@ -208,7 +214,7 @@ def load_structures(
     return dataset, problems
 
 
-def too_large(problems: Sequence[Problem], max_atoms: int) -> str | None:
+def too_large(problems: Sequence[Problem], max_atoms: int, flag: str = "max_atoms") -> str | None:
     """One line on all structures that have more atoms than are asked for, and what a higher limit would take."""
     sizes = sorted(problem.num_atoms for problem in problems if problem.num_atoms)
     if not sizes:
@@ -217,7 +223,7 @@ def too_large(problems: Sequence[Problem], max_atoms: int) -> str | None:
     counts = [f"{size} takes {sum(other <= size for other in sizes)} of them" for size in steps]
     takes = ", ".join([*counts, f"{sizes[-1]} takes all"])
     verb = "structure has" if len(sizes) == 1 else "structures have"
-    return f"{len(sizes)} {verb} more than {max_atoms} atoms, {sizes[-1]} at most; max_atoms={takes}"
+    return f"{len(sizes)} {verb} more than {max_atoms} atoms, {sizes[-1]} at most; {flag}={takes}"
 
 
 def is_saved_dataset(path: Path) -> bool:
@@ -289,11 +295,8 @@ def _scan(path: Path, max_atoms: int, quiet: bool) -> _Scan:
         if num_values > MOST_VALUES:
             raise DataError(f"{path}: more than {MOST_VALUES} values beside the structures. Remove some columns")
         not_taken.update(entry.not_taken)
-        count = len(entry.atomic_numbers)
-        if count > max_atoms:
-            found = [_too_many(entry, max_atoms)]
-        else:
-            found = find_problems(entry, max_atoms)
+        is_large = len(entry.atomic_numbers) > max_atoms
+        found = [_too_many(entry, max_atoms)] if is_large else find_problems(entry, max_atoms)
         scan.rows.append(_Row(None if found else sound(entry), found))
     scan.notes = (*reading.notes, *_notes(not_taken))
     return scan
@@ -314,23 +317,19 @@ def _notes(not_taken: Counter[str], most: int = 12) -> list[str]:
     return [f"not single numbers or texts, and not read: {', '.join(named)}{more}"]
 
 
-def _told(path: Path, crystals: list[Crystal]) -> Periodicity:
-    """Whether a file holds slabs or crystals.
-
-    Raises:
-        DataError: it does not say.
-    """
+def _undecided(crystals: list[Crystal]) -> str | None:
+    """Why a file does not say whether it holds slabs or crystals; None where it does."""
     count = len(crystals)
     slabs = sum(crystal.is_layered for crystal in crystals)
     doubtful = sum(map(_is_doubtful, crystals))
     low, high = _UNDECIDED
     flag = "Say --periodicity=slab or --periodicity=bulk"
     if low * count < slabs < high * count:
-        raise DataError(f"{path}: {slabs} of {count} structures are slabs by their vacuum or pbc, the others not. {flag}")
+        return f"{slabs} of {count} structures are slabs by their vacuum or pbc, the others are not. {flag}"
     if slabs <= low * count < doubtful:
         space = f"{_DOUBTFUL_ANGSTROM:g} to {SMALLEST_VACUUM_ANGSTROM:g} Angstrom"
-        raise DataError(f"{path}: empty space of {space} in {doubtful} of {count} structures may be vacuum. {flag}")
-    return choose_periodicity(crystals)
+        return f"empty space of {space} in {doubtful} of {count} structures may be vacuum. {flag}"
+    return None
 
 
 def _is_doubtful(crystal: Crystal) -> bool:

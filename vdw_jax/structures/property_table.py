@@ -2,8 +2,10 @@
 
 | file | header | rows |
 |---|---|---|
-| `properties.csv` | `material_id` and a name for each property | the name of a file, with or without its suffix, and the values |
-| `id_prop.csv` (CGCNN) | none | the same; the properties are called `property_1`, `property_2`, ... |
+| `properties.csv` | `material_id` and a name for each property | the name of a file and its values |
+| `id_prop.csv` (CGCNN) | none: they are called `property_1`, `property_2`, ... | the same |
+
+The name of a file may stand with or without its suffix.
 """
 
 from __future__ import annotations
@@ -39,12 +41,12 @@ class PropertyTable:
 
     def unused(self, names: Iterable[str]) -> list[Problem]:
         """Rows that name no file."""
-        known = set(names)
+        known, advice = set(names), "Add the file, or remove the row"
         return [
-            Problem(str(self.path), row.place, "material_id", f"no structure file {name!r}",
-                    "Add the file, or remove the row", name)
-            for name, row in self.rows.items() if name not in known
-        ]  # fmt: skip
+            Problem(str(self.path), row.place, "material_id", f"no structure file {name!r}", advice, name)
+            for name, row in self.rows.items()
+            if name not in known
+        ]
 
 
 def find_properties(folder: Path, names: Iterable[str]) -> PropertyTable:

@@ -62,8 +62,8 @@ _IDENTIFIERS = re.compile(
     re.IGNORECASE,
 )
 _OF_THE_STRUCTURE = re.compile(
-    r"([abc]([_ ](a|ang|angstrom))?|alpha|beta|gamma|n_?atoms|num_?atoms|num_?sites|n_?sites|n_?elements|n_?species|volume"
-    r"|density|nperiodic_dimensions|space_?group([_ .]?(number|no|nr|num))?|sg|z)",
+    r"([abc]([_ ](a|ang|angstrom))?|alpha|beta|gamma|n_?atoms|num_?atoms|num_?sites|n_?sites|n_?elements|n_?species"
+    r"|volume|density|nperiodic_dimensions|space_?group([_ .]?(number|no|nr|num))?|sg|z)",
     re.IGNORECASE,
 )
 _UNNAMED = re.compile(r"(column_\d+|unnamed: \d+|unnamed_\d+)", re.IGNORECASE)
