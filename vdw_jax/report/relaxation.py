@@ -56,6 +56,7 @@ def relax_crystals(
     *,
     most_steps: int = MOST_STEPS,
     potential: str | None = None,
+    spreads: Mapping[str, float] | None = None,
     quiet: bool = True,
 ) -> tuple[list[Crystal], list[dict[str, Any]]]:
     """Relaxed copies, and their rows: what they say is of the relaxed structures, the rank too.
@@ -70,6 +71,7 @@ def relax_crystals(
       calculator: as for `relax_crystal`.
       most_steps: of each relaxation.
       potential: what the calculator is called.
+      spreads: standard deviation of each target, as for `ranking.add_ranks`.
       quiet: shows no progress line.
     """
     relaxed, told = [], []
@@ -90,21 +92,23 @@ def relax_crystals(
                     is_stopped = True
             relaxed.append(crystal)
             told.append(_relaxed_row(start, crystal, given, found, potential))
-    return relaxed, _ranked(told)
+    return relaxed, _ranked(told, spreads)
 
 
 def _relaxed_row(
     start: Crystal, crystal: Crystal, given: Mapping[str, Any], found: Mapping[str, Any], potential: str | None
 ) -> dict[str, Any]:
-    before, after = describe(start), describe(crystal)
-    measured = {key: value for key, value in after.items() if key not in ("formula", "atoms")}
+    measured = {key: value for key, value in describe(crystal).items() if key not in ("formula", "atoms")}
+    before = {} if measured.keys() <= given.keys() else describe(start)
     row = {"id": crystal.id, "formula": crystal.formula} | dict(given) | measured
     row |= {f"relaxed_{key}": value for key, value in found.items()} | {"relaxed_by": potential}
-    former = {key: given.get(key, before[key]) for key in measured} | {"rank": given.get("rank")}
+    former = {key: given.get(key, before.get(key)) for key in measured} | {"rank": given.get("rank")}
     return row | {f"unrelaxed_{key}": value for key, value in former.items()}
 
 
-def _ranked(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _ranked(
+    rows: Sequence[Mapping[str, Any]], spreads: Mapping[str, float] | None = None
+) -> list[dict[str, Any]]:
     """Rows with the rank of the relaxed structures: by what was computed where that is known, else as predicted."""
     plain = [{key: value for key, value in row.items() if not _is_of_ranking(key)} for row in rows]
     computed = {
@@ -113,7 +117,7 @@ def _ranked(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     stand_ins = [
         row | {f"predicted_{name}": row.get(column) for name, column in computed.items()} for row in plain
     ]
-    ranked = add_ranks(stand_ins)
+    ranked = add_ranks(stand_ins, spreads)
     added = [{key: value for key, value in row.items() if _is_of_ranking(key)} for row in ranked]
     return [row | extra for row, extra in zip(plain, added, strict=True)]
 

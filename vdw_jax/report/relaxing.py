@@ -123,10 +123,9 @@ def _optimise(
             raise UnsoundError(f"the energy is {energy_ev} at step {step}")
         if not np.isfinite(atoms.get_forces()).all():
             raise UnsoundError(f"a force is not finite at step {step}")
-        forces = cell.get_forces()
-        if not np.isfinite(forces).all():
+        if not np.isfinite(atoms.get_stress()).all():
             raise UnsoundError(f"the stress is not finite at step {step}")
-        force = float(np.linalg.norm(forces, axis=1).max())
+        force = float(np.linalg.norm(cell.get_forces(), axis=1).max())
         if force < largest_force or step == most_steps:
             break
         optimiser.step()
