@@ -118,8 +118,8 @@ def read_samples(directory: str | Path) -> tuple[list[Crystal], list[dict[str, A
 
 
 def _is_id(found: Any, name: str) -> bool:
-    """Whether ASE read this id: it takes `001` for a number and `T` for true."""
-    return found is not None and bool(found == key_val_str_to_dict(f"id={name}")["id"])
+    """Whether ASE read this id: it takes `001` for a number, and `T` for true."""
+    return str(found) == str(key_val_str_to_dict(f"id={name}")["id"])
 
 
 def _first_line(error: Exception) -> str:
