@@ -18,6 +18,7 @@ from ase.io import read
 from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.describe import sample_rows
 from vdw_jax.report.ranking import add_ranks
+from vdw_jax.report import relaxing
 from vdw_jax.report.candidates import HandoverError, read_samples
 from vdw_jax.report.relaxation import INTERRUPTED, relax_crystal, relax_crystals, relax_samples, summary
 from vdw_jax.report.writer import write_samples
@@ -26,6 +27,11 @@ from vdw_jax.report.writer import write_samples
 def argon() -> LennardJones:
     """Two triangular sheets of it bind at 1.1 sigma or so."""
     return LennardJones(sigma=2.5, epsilon=0.3, rc=9.0, smooth=True)
+
+
+def light() -> LennardJones:
+    """The same, cut off earlier: faster."""
+    return LennardJones(sigma=2.5, epsilon=0.3, rc=6.0, smooth=True)
 
 
 class Broken(Calculator):
@@ -189,9 +195,10 @@ def test_what_is_not_finite_is_not_converged(name, value, step):
 
 @pytest.mark.parametrize(
     ("stress", "problem"),
-    [(-0.5, "the cell flies apart"), (0.5, "the cell collapses"), (0.0, "the slab flies apart: its height grew by 10")],
+    [(-0.5, "the cell flies apart"), (0.5, "the cell collapses"), (0.0, "the slab flies apart: its height grew by 1")],
 )
-def test_cells_out_of_all_bounds_are_problems(stress, problem):
+def test_cells_out_of_all_bounds_are_problems(stress, problem, monkeypatch):
+    monkeypatch.setattr(relaxing, "LARGEST_RISE_ANGSTROM", 1.0)  # 10 would take 50 steps
     start = sheets(3.0, 2.9)
     relaxed, row = relax_crystal(start, Scripted("energy", 0.0, 10**6, stress), most_steps=500)
     assert relaxed is start and row["converged"] is False
@@ -226,15 +233,13 @@ def test_layers_on_which_it_fails_cost_their_energies_alone(make_slab):
 
 
 def test_formation_energy_is_against_free_layers():
-    calculator = argon()
+    calculator = light()
     relaxed, row = relax_crystal(sheets(2.6, 2.9), calculator, largest_force=0.002)
     layers = []
     for height in (0.0, 2.9):
         atoms = sheets(2.6, 2.9).to_ase()[[0 if height == 0.0 else 1]]
         layer = Crystal("one", atoms.numbers, atoms.positions, atoms.cell.array)
         layers.append(relax_crystal(layer, calculator, largest_force=0.002)[1]["energy_ev"])
-    if row["binding_energy_ev_per_a2"] is None:
-        pytest.skip("two sheets of argon are no bilayer to find_layers")
     assert row["formation_energy_ev"] == pytest.approx(row["energy_ev"] - sum(layers), abs=1e-4)
     assert row["formation_energy_ev"] < 0
 
@@ -278,7 +283,7 @@ def test_means_leave_out_what_failed(make_slab):
 def test_the_table_is_of_the_relaxed_and_says_what_was():
     crystals = [sheets(2.6, 2.4)]
     given = rows_for(crystals)
-    relaxed, (row,) = relax_crystals(crystals, given, argon(), potential="toy")
+    relaxed, (row,) = relax_crystals(crystals, given, light(), potential="toy")
     assert row["relaxed_converged"] and row["relaxed_by"] == "toy"
     for key in ("lattice_constant_angstrom", "min_distance_angstrom", "valid", "spacegroup", "layers", "rank"):
         assert row[f"unrelaxed_{key}"] == given[0][key]
@@ -369,7 +374,7 @@ def test_the_command_says_that_it_was_interrupted(make_slab, tmp_path, monkeypat
 def test_the_page_and_the_request_are_those_of_the_relaxed(make_slab, tmp_path):
     folder = four(make_slab, tmp_path)
     (folder / "request.json").write_text('{"settings": {"seed": 3}, "relaxed": "os:abort", "not_finite": NaN}')
-    target, rows = relax_samples(folder, "toy", calculator=argon(), most_steps=2)
+    target, rows = relax_samples(folder, "toy", ["s0"], calculator=light(), most_steps=1)
     assert json.loads((target / "request.json").read_text()) == {
         "settings": {"seed": 3}, "relaxed": "toy", "not_finite": None,
     }  # fmt: skip
