@@ -10,8 +10,9 @@ from ase.db import connect
 from vdw_jax.report.database import changed_names, database_keys, write_database
 
 NAMES = ["gap (eV)", "gap_eV", "E_form [eV/atom]", "a/b", "a.b", "energy", "natoms", "user", "age", "id_", "name",
-         "reduced_formula", "latent", "external_tables", "pbc", "volume", "toatoms", "data", "Ga", "CO2", "1st", "_x", "",
-         "é", "日本", "x\ny", "class", "key_value_pairs", "unique_id", "forces", "a=b", "<script>", "=1+1"]  # fmt: skip
+         "reduced_formula", "latent", "external_tables", "pbc", "volume", "toatoms", "data", "Ga", "CO2", "1st",
+         "_x", "", "é", "日本", "x\ny", "class", "key_value_pairs", "unique_id", "forces", "a=b",
+         "<script>", "=1+1"]  # fmt: skip
 
 
 def test_any_name_of_a_column(tmp_path, slab, make_slab):

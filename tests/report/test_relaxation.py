@@ -15,11 +15,11 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.lj import LennardJones
 from ase.io import read
 
+from vdw_jax.report import relaxing
+from vdw_jax.report.candidates import HandoverError, read_samples
 from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.describe import sample_rows
 from vdw_jax.report.ranking import add_ranks
-from vdw_jax.report import relaxing
-from vdw_jax.report.candidates import HandoverError, read_samples
 from vdw_jax.report.relaxation import INTERRUPTED, relax_crystal, relax_crystals, relax_samples, summary
 from vdw_jax.report.writer import write_samples
 

@@ -9,7 +9,9 @@ import pytest
 from vdw_jax.structures.csv_text import harmless, restored
 from vdw_jax.structures.table import read_table
 
-FORMULAS = ["=1+1", "+cmd", "-2+3", "@SUM(A1)", "\tx", "\rx", "=HYPERLINK(\"http://x\")", "'=1", "''@x", "-", "＝1", "\t-0.25"]
+FORMULAS = [
+    "=1+1", "+cmd", "-2+3", "@SUM(A1)", "\tx", "\rx", '=HYPERLINK("http://x")', "'=1", "''@x", "-", "＝1", "\t-0.25",
+]  # fmt: skip
 PLAIN = ["GaInSSe2", "-0.25", "+1e5", "", "'quoted'", "a=b", "-inf", "x-y"]
 
 

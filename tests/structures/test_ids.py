@@ -7,7 +7,9 @@ import pytest
 from vdw_jax.structures.errors import DataError
 from vdw_jax.structures.ids import LONGEST_ID, check_ids, id_problem
 
-GOOD = ["s0000", "GaS_InSe-0.twisted", "12345", "mp-149", "_x", "a..b", "x" * LONGEST_ID, "T", "nan", "console", "com10x"]
+GOOD = [
+    "s0000", "GaS_InSe-0.twisted", "12345", "mp-149", "_x", "a..b", "x" * LONGEST_ID, "T", "nan", "console", "com10x",
+]  # fmt: skip
 BAD = [
     "", ".", "..", "../up", "/etc/passwd", "a/b", "a\\b", "a\0b", "a\nb", "x" * 300, "CON", "nul", "Aux.txt", "com1",
     "LPT9.cif", "a:b", "dot.", "space ", " space", ".hidden", "-rf", "a b", "a*", "gаs", "ＧａＳ", "é", "a\u200bb",

@@ -50,7 +50,9 @@ def read_candidates(
     for problem in found.problems[:_MOST_PROBLEMS]:
         note(f"{problem}; left out")
     if len(found.problems) > _MOST_PROBLEMS:
-        note(f"{len(found.problems)} problems in all; python -m vdw_jax.structures.check {source} lists them")
+        note(
+            f"{len(found.problems)} problems in all; python -m vdw_jax.structures.check {source} lists them"
+        )
     if not found.entries:
         raise HandoverError(f"{source}: no structure that can be used")
     check_ids((entry.id for entry in found.entries), str(source))
@@ -67,7 +69,10 @@ def read_candidates(
 
 def _columns(values: Mapping[str, Any]) -> dict[str, Any]:
     """What stands beside a structure, where it is called as our own columns under another name."""
-    return {f"{name}_in_file" if name in ("id", "formula", "rank") else name: value for name, value in values.items()}
+    return {
+        f"{name}_in_file" if name in ("id", "formula", "rank") else name: value
+        for name, value in values.items()
+    }
 
 
 def saved_request(source: Path) -> dict[str, Any]:
@@ -96,7 +101,9 @@ def read_samples(directory: str | Path) -> tuple[list[Crystal], list[dict[str, A
     try:
         rows = pyarrow.parquet.read_table(folder / PARQUET_NAME).to_pylist()
     except (OSError, pyarrow.lib.ArrowException) as error:
-        raise HandoverError(f"{folder / PARQUET_NAME} cannot be read: {_first_line(error)}") from None
+        raise HandoverError(
+            f"{folder / PARQUET_NAME} cannot be read: {_first_line(error)}"
+        ) from None
     if any(not isinstance(row.get("id"), str) for row in rows):
         raise HandoverError(f"{folder / PARQUET_NAME}: id: a row has none, or no text")
     ids = [row["id"] for row in rows]
@@ -104,16 +111,22 @@ def read_samples(directory: str | Path) -> tuple[list[Crystal], list[dict[str, A
     try:
         images = ase_read(folder / EXTXYZ_NAME, ":", format="extxyz") if rows else []
     except Exception as error:  # ASE has no common error
-        raise HandoverError(f"{folder / EXTXYZ_NAME} cannot be read: {_first_line(error)}") from None
+        raise HandoverError(
+            f"{folder / EXTXYZ_NAME} cannot be read: {_first_line(error)}"
+        ) from None
     same = len(images) == len(ids)
-    if not same or any(not _is_id(atoms.info.get("id"), name) for atoms, name in zip(images, ids, strict=True)):
+    if not same or any(
+        not _is_id(atoms.info.get("id"), name) for atoms, name in zip(images, ids, strict=True)
+    ):
         raise HandoverError(f"{folder}: {EXTXYZ_NAME} and {PARQUET_NAME} do not hold the same ids")
     crystals = [
         Crystal(name, atoms.numbers, atoms.positions, atoms.cell.array, tuple(atoms.pbc.tolist()))
         for atoms, name in zip(images, ids, strict=True)
     ]
     if broken := [crystal.id for crystal in crystals if not crystal.is_finite]:
-        raise HandoverError(f"{folder / EXTXYZ_NAME}: {shown_id(broken[0])}: a number is not finite")
+        raise HandoverError(
+            f"{folder / EXTXYZ_NAME}: {shown_id(broken[0])}: a number is not finite"
+        )
     return crystals, rows
 
 
@@ -137,7 +150,9 @@ def choose(
     places = {row["id"]: place for place, row in enumerate(rows)}
     if ids is not None:
         if unknown := [name for name in ids if name not in places]:
-            raise HandoverError(f"no candidate {', '.join(unknown)}; there are {len(rows)}, such as {list(places)[:3]}")
+            raise HandoverError(
+                f"no candidate {', '.join(unknown)}; there are {len(rows)}, such as {list(places)[:3]}"
+            )
         return [places[name] for name in dict.fromkeys(ids)]
     if best is None:
         return list(places.values())

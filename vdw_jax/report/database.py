@@ -21,7 +21,9 @@ ID_KEY, FORMULA_KEY = "name", "reduced_formula"
 """`id` and `formula` are ASE's own words."""
 
 
-def write_database(path: Path, crystals: Sequence[Crystal], rows: Sequence[Mapping[str, Any]]) -> None:
+def write_database(
+    path: Path, crystals: Sequence[Crystal], rows: Sequence[Mapping[str, Any]]
+) -> None:
     """All of a row as keys to select by, under the names of `database_keys`.
 
     What ASE takes for no value (a list, and a text that reads as a number, as the formula InF does) stands in the
@@ -35,13 +37,22 @@ def write_database(path: Path, crystals: Sequence[Crystal], rows: Sequence[Mappi
     keys = database_keys(rows)
     with connect(path, append=False) as database:
         for crystal, row in zip(crystals, rows, strict=True):
-            named = {key: row[column] for column, key in keys.items() if row.get(column) is not None}
+            named = {
+                key: row[column] for column, key in keys.items() if row.get(column) is not None
+            }
             named = {ID_KEY: crystal.id, FORMULA_KEY: crystal.formula} | named
             selectable = {key: value for key, value in named.items() if _is_taken(key, value)}
             columns = {key: column for column, key in keys.items()}
-            rest = {columns.get(key, key): value for key, value in named.items() if key not in selectable}
+            rest = {
+                columns.get(key, key): value
+                for key, value in named.items()
+                if key not in selectable
+            }
             database.write(crystal.to_ase(), key_value_pairs=selectable, data=rest)
-    database.metadata = {**WRITTEN_BY, "columns": {key: column for column, key in changed_names(rows).items()}}
+    database.metadata = {
+        **WRITTEN_BY,
+        "columns": {key: column for column, key in changed_names(rows).items()},
+    }
 
 
 def database_keys(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -78,7 +89,11 @@ def _word(name: str) -> str:
 
 
 def _is_key(name: str) -> bool:
-    if name.startswith("_") or hasattr(AtomsRow, name) or name in ("external_tables", "constraints"):
+    if (
+        name.startswith("_")
+        or hasattr(AtomsRow, name)
+        or name in ("external_tables", "constraints")
+    ):
         return False
     try:
         Formula(name, strict=True)

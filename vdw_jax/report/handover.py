@@ -1,12 +1,12 @@
 """Hands candidates over to other programs: `python -m vdw_jax.report.handover samples/GaInSSe2-seed0 --best=10`.
 
-    handover/
-      poscar/<id>.vasp                                   VASP, VESTA
-      vasp/<id>/{INCAR,KPOINTS,POSCAR,POTCAR.spec}       relaxations as the paper does them, see vasp/README.txt
-      gpaw/{relax_gpaw.py,<id>.xyz}                      relaxations that run as they are
-      flow.json                                          the relaxations by VASP as a jobflow Flow (atomate2)
-      samples.db                                         ASE database, `ase db samples.db`; the id is `name`
-      samples.parquet                                    the rows of the table
+handover/
+  poscar/<id>.vasp                                   VASP, VESTA
+  vasp/<id>/{INCAR,KPOINTS,POSCAR,POTCAR.spec}       relaxations as the paper does them, see vasp/README.txt
+  gpaw/{relax_gpaw.py,<id>.xyz}                      relaxations that run as they are
+  flow.json                                          the relaxations by VASP as a jobflow Flow (atomate2)
+  samples.db                                         ASE database, `ase db samples.db`; the id is `name`
+  samples.parquet                                    the rows of the table
 """
 
 from __future__ import annotations
@@ -82,7 +82,9 @@ def hand_over(
     crystals, rows = [crystals[place] for place in places], [rows[place] for place in places]
     target = Path(out) if out is not None else _default_target(Path(directory))
     if out is None and target.is_symlink():
-        raise HandoverError(f"{target} is a link, which is not followed; name where to write with --out")
+        raise HandoverError(
+            f"{target} is a link, which is not followed; name where to write with --out"
+        )
     for name in formats:
         _refuse_existing(target / FORMATS[name][0], overwrite=overwrite)
     written = _write(target, formats, crystals, rows)
@@ -105,7 +107,9 @@ def _refuse_existing(path: Path, *, overwrite: bool) -> None:
     if not overwrite:
         raise HandoverError(f"{path} is there already; choose another --out, or --overwrite")
     if path.is_symlink():
-        raise HandoverError(f"{path} is a link, which --overwrite does not follow; delete it, or choose another --out")
+        raise HandoverError(
+            f"{path} is a link, which --overwrite does not follow; delete it, or choose another --out"
+        )
     if foreign := foreign_in_format(path):
         raise HandoverError(
             f"{path.parent} holds what handover did not write, and --overwrite would delete it: {listed(foreign)}; "
@@ -113,7 +117,9 @@ def _refuse_existing(path: Path, *, overwrite: bool) -> None:
         )
 
 
-def _write(target: Path, formats: Sequence[str], crystals: Sequence[Crystal], rows: Rows) -> list[Path]:
+def _write(
+    target: Path, formats: Sequence[str], crystals: Sequence[Crystal], rows: Rows
+) -> list[Path]:
     """Every format in a hidden folder first; then each takes its place."""
     is_new = not target.exists()
     written: list[Path] = []
@@ -135,15 +141,19 @@ def _write(target: Path, formats: Sequence[str], crystals: Sequence[Crystal], ro
         if is_new and not written:
             with contextlib.suppress(OSError):
                 target.rmdir()
-        said = ", ".join(map(str, written)) if written else "nothing"
-        raise HandoverError(f"{name}: {_reason(error)}; {said} was written") from error
+        said = f"written: {', '.join(map(str, written))}" if written else "nothing was written"
+        raise HandoverError(f"{name}: {_reason(error)}; {said}") from error
     return written
 
 
 def _reason(error: Exception) -> str:
     """One line."""
     text = " ".join(str(error).split())
-    return text if isinstance(error, HandoverError | OSError) and text else f"{type(error).__name__}: {text}"
+    return (
+        text
+        if isinstance(error, HandoverError | OSError) and text
+        else f"{type(error).__name__}: {text}"
+    )
 
 
 def _write_poscars(directory: Path, crystals: Sequence[Crystal], rows: Rows) -> None:
@@ -165,7 +175,9 @@ def _write_gpaw(directory: Path, crystals: Sequence[Crystal], rows: Rows) -> Non
     shutil.copyfile(GPAW_SCRIPT, directory / GPAW_SCRIPT.name)
     for crystal in crystals:
         if crystal.id.endswith(".relaxed"):
-            raise HandoverError(f"id {crystal.id!r} ends as the results of {GPAW_SCRIPT.name} do; give another one")
+            raise HandoverError(
+                f"id {crystal.id!r} ends as the results of {GPAW_SCRIPT.name} do; give another one"
+            )
         atoms = crystal.to_ase()
         atoms.info = {"id": crystal.id}
         ase_write(directory / f"{crystal.id}.xyz", atoms, format="extxyz")
@@ -202,12 +214,18 @@ def main() -> None:
     )
     parser.add_argument("directory", help="what sample.py wrote, or a file or folder of structures")
     usual = [name for name in FORMATS if name != "flow"]
-    parser.add_argument("--formats", default=",".join(usual), help=f"of {', '.join(FORMATS)}; default: %(default)s")
+    parser.add_argument(
+        "--formats", default=",".join(usual), help=f"of {', '.join(FORMATS)}; default: %(default)s"
+    )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--ids", metavar="ID,ID", help="these candidates; default: all")
     which.add_argument("--best", metavar="N", type=int, help="the N best by rank")
-    parser.add_argument("--out", metavar="DIR", help="default: handover, in the directory or beside the file")
-    parser.add_argument("--overwrite", action="store_true", help="replace what is there of the same formats")
+    parser.add_argument(
+        "--out", metavar="DIR", help="default: handover, in the directory or beside the file"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace what is there of the same formats"
+    )
     given = parser.parse_args()
     ids = None if given.ids is None else [name for name in given.ids.split(",") if name]
 

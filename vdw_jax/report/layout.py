@@ -55,9 +55,15 @@ def foreign_in_samples(folder: Path, also_own: Collection[str] = ()) -> list[str
             found.append(name)
         elif item.is_dir() and name == CIF_DIRECTORY:
             ids = _ids_in_table(folder / TABLE_NAME)
-            found += [f"{name}/{cif.name}" for cif in sorted(item.iterdir()) if not _is_own_cif(cif, ids)]
+            found += [
+                f"{name}/{cif.name}" for cif in sorted(item.iterdir()) if not _is_own_cif(cif, ids)
+            ]
         elif item.is_dir() and name == HANDOVER_DIRECTORY:
-            found += [f"{name}/{path}" for entry in sorted(item.iterdir()) for path in foreign_in_format(entry)]
+            found += [
+                f"{name}/{path}"
+                for entry in sorted(item.iterdir())
+                for path in foreign_in_format(entry)
+            ]
         elif item.is_dir() and name.startswith(RELAXED_PREFIX) and is_samples(item):
             found += [f"{name}/{path}" for path in foreign_in_samples(item)]
         elif not item.is_file() or name not in (*_FILES, *also_own):
@@ -70,11 +76,17 @@ def foreign_in_format(path: Path) -> list[str]:
     if path.is_symlink():
         return [path.name]
     if path.is_dir():
-        is_own = {"poscar": _is_own_poscar, "vasp": _is_own_vasp, "gpaw": _is_own_gpaw}.get(path.name)
+        is_own = {"poscar": _is_own_poscar, "vasp": _is_own_vasp, "gpaw": _is_own_gpaw}.get(
+            path.name
+        )
         if is_own is None:
             return [path.name]
         return [f"{path.name}/{item.name}" for item in sorted(path.iterdir()) if not is_own(item)]
-    is_own = {DATABASE_NAME: _is_own_database, PARQUET_NAME: _is_own_parquet, FLOW_NAME: _is_own_flow}.get(path.name)
+    is_own = {
+        DATABASE_NAME: _is_own_database,
+        PARQUET_NAME: _is_own_parquet,
+        FLOW_NAME: _is_own_flow,
+    }.get(path.name)
     return [] if is_own is not None and is_own(path) else [path.name]
 
 
@@ -117,7 +129,9 @@ def _is_own_database(path: Path) -> bool:
     try:
         uri = f"{path.resolve().as_uri()}?mode=ro"
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as database:
-            rows = database.execute("SELECT value FROM information WHERE name='metadata'").fetchall()
+            rows = database.execute(
+                "SELECT value FROM information WHERE name='metadata'"
+            ).fetchall()
         return any(WRITTEN_BY.items() <= json.loads(text).items() for (text,) in rows)
     except (sqlite3.Error, ValueError, AttributeError):
         return False

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from vdw_jax.metrics.layers import BOND_FACTOR
 from vdw_jax.report.crystal import Crystal
-from vdw_jax.report.layout import PAGE_NAME
+from vdw_jax.report.layout import PAGE_NAME as PAGE_NAME
 from vdw_jax.report.ranking import RULE, asked_ranges, is_number
 from vdw_jax.structures.elements import SYMBOLS
 

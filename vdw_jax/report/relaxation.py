@@ -21,7 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from vdw_jax.report.candidates import HandoverError, choose, read_candidates, read_samples, saved_request
+from vdw_jax.report.candidates import (
+    HandoverError,
+    choose,
+    read_candidates,
+    read_samples,
+    saved_request,
+)
 from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.describe import describe
 from vdw_jax.report.layout import PAGE_NAME, RELAXED_PREFIX, REQUEST_NAME, is_samples
@@ -86,7 +92,9 @@ def relax_crystals(
             crystal, found = start, dict.fromkeys(KEYS) | {"problem": INTERRUPTED}
             if not is_stopped:
                 try:
-                    crystal, found = relax_crystal(start, calculator, most_steps=most_steps, on_step=on_step)
+                    crystal, found = relax_crystal(
+                        start, calculator, most_steps=most_steps, on_step=on_step
+                    )
                     progress.update(count)
                 except KeyboardInterrupt:
                     is_stopped = True
@@ -96,13 +104,21 @@ def relax_crystals(
 
 
 def _relaxed_row(
-    start: Crystal, crystal: Crystal, given: Mapping[str, Any], found: Mapping[str, Any], potential: str | None
+    start: Crystal,
+    crystal: Crystal,
+    given: Mapping[str, Any],
+    found: Mapping[str, Any],
+    potential: str | None,
 ) -> dict[str, Any]:
-    measured = {key: value for key, value in describe(crystal).items() if key not in ("formula", "atoms")}
+    measured = {
+        key: value for key, value in describe(crystal).items() if key not in ("formula", "atoms")
+    }
     before = {} if measured.keys() <= given.keys() else describe(start)
     row = {"id": crystal.id, "formula": crystal.formula} | dict(given) | measured
     row |= {f"relaxed_{key}": value for key, value in found.items()} | {"relaxed_by": potential}
-    former = {key: given.get(key, before.get(key)) for key in measured} | {"rank": given.get("rank")}
+    former = {key: given.get(key, before.get(key)) for key in measured} | {
+        "rank": given.get("rank")
+    }
     return row | {f"unrelaxed_{key}": value for key, value in former.items()}
 
 
@@ -112,10 +128,13 @@ def _ranked(
     """Rows with the rank of the relaxed structures: by what was computed where that is known, else as predicted."""
     plain = [{key: value for key, value in row.items() if not _is_of_ranking(key)} for row in rows]
     computed = {
-        name: column for name, column in COMPUTED.items() if any(row.get(column) is not None for row in plain)
+        name: column
+        for name, column in COMPUTED.items()
+        if any(row.get(column) is not None for row in plain)
     }
     stand_ins = [
-        row | {f"predicted_{name}": row.get(column) for name, column in computed.items()} for row in plain
+        row | {f"predicted_{name}": row.get(column) for name, column in computed.items()}
+        for row in plain
     ]
     ranked = add_ranks(stand_ins, spreads)
     added = [{key: value for key, value in row.items() if _is_of_ranking(key)} for row in ranked]
@@ -123,7 +142,12 @@ def _ranked(
 
 
 def _is_of_ranking(key: str) -> bool:
-    return key.startswith("miss_") or key in ("rank", "formula_met", "chemical_system_met", "on_front")
+    return key.startswith("miss_") or key in (
+        "rank",
+        "formula_met",
+        "chemical_system_met",
+        "on_front",
+    )
 
 
 def relax_samples(
@@ -169,7 +193,9 @@ def relax_samples(
     crystals, rows = [crystals[place] for place in places], [rows[place] for place in places]
     target = Path(out) if out is not None else _default_target(Path(directory), potential)
     if out is None and target.is_symlink():
-        raise FileExistsError(f"{target} is a link, which is not followed; name where to write with --out")
+        raise FileExistsError(
+            f"{target} is a link, which is not followed; name where to write with --out"
+        )
     earlier = {} if overwrite else _interrupted(target, crystals, potential)
     refuse_existing(target, overwrite=overwrite or bool(earlier))
     calculator = create_calculator(potential) if calculator is None else calculator
@@ -213,11 +239,20 @@ def _interrupted(
     except ValueError:
         return {}
     unfinished = [row.get("relaxed_problem") == INTERRUPTED for row in rows]
-    if not any(unfinished) or [crystal.id for crystal in relaxed] != [crystal.id for crystal in crystals]:
+    if not any(unfinished) or [crystal.id for crystal in relaxed] != [
+        crystal.id for crystal in crystals
+    ]:
         return {}
     for crystal, start, row, is_left in zip(relaxed, crystals, rows, unfinished, strict=True):
-        is_same = np.array_equal(crystal.atomic_numbers, start.atomic_numbers) and row.get("relaxed_by") == potential
-        if not is_same or is_left and not np.allclose(crystal.positions, start.centred_positions(), atol=1e-6):
+        is_same = (
+            np.array_equal(crystal.atomic_numbers, start.atomic_numbers)
+            and row.get("relaxed_by") == potential
+        )
+        if (
+            not is_same
+            or is_left
+            and not np.allclose(crystal.positions, start.centred_positions(), atol=1e-6)
+        ):
             return {}
     return {
         crystal.id: (crystal, row)
@@ -237,7 +272,9 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> str:
         "relaxed_formation_energy_ev": "formation (eV)", "relaxed_binding_energy_ev_per_a2": "binding (eV/A2)",
         "relaxed_stacking_kept": "stacking kept",
     }  # fmt: skip
-    table = text_table([{title: row.get(key) for key, title in shown.items()} for row in rows], max_rows=20)
+    table = text_table(
+        [{title: row.get(key) for key, title in shown.items()} for row in rows], max_rows=20
+    )
 
     def mean(key: str) -> str:
         values = [row.get(f"relaxed_{key}") for row in rows if not row.get("relaxed_problem")]
@@ -251,7 +288,9 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> str:
     )
     lines = [table, f"{done} of {len(rows)} converged; on average {means}", *_problems(rows)]
     if left := num_interrupted(rows):
-        lines.append(f"interrupted: {left} of {len(rows)} are not relaxed; the same command goes on with them")
+        lines.append(
+            f"interrupted: {left} of {len(rows)} are not relaxed; the same command goes on with them"
+        )
     return "\n".join(lines)
 
 
@@ -263,7 +302,9 @@ def num_interrupted(rows: Sequence[Mapping[str, Any]]) -> int:
 def _problems(rows: Sequence[Mapping[str, Any]], most: int = 5) -> list[str]:
     failed = [row for row in rows if row.get("relaxed_problem") not in (None, INTERRUPTED)]
     lines = [f"{row['id']} stays as it was: {row['relaxed_problem']}" for row in failed[:most]]
-    return lines + ([f"and {len(failed) - most} more, see relaxed_problem"] if len(failed) > most else [])
+    return lines + (
+        [f"and {len(failed) - most} more, see relaxed_problem"] if len(failed) > most else []
+    )
 
 
 def main() -> None:
@@ -277,8 +318,14 @@ def main() -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--ids", metavar="ID,ID", help="these candidates; default: all")
     which.add_argument("--best", metavar="N", type=int, help="the N best by rank")
-    parser.add_argument("--steps", metavar="N", type=int, default=MOST_STEPS, help="at most; default: %(default)s")
-    parser.add_argument("--out", metavar="DIR", help="default: relaxed-POTENTIAL, in the directory or beside the file")
+    parser.add_argument(
+        "--steps", metavar="N", type=int, default=MOST_STEPS, help="at most; default: %(default)s"
+    )
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        help="default: relaxed-POTENTIAL, in the directory or beside the file",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier output")
     parser.add_argument("--quiet", action="store_true", help="no progress line")
     given = parser.parse_args()

@@ -106,7 +106,9 @@ def relax_crystal(
         with contextlib.suppress(Exception):
             row["binding_energy_ev_per_a2"] = _binding(relaxed, end.energy_ev, calculator)
         with contextlib.suppress(Exception):
-            row["formation_energy_ev"] = _formation(relaxed, end, calculator, largest_force, most_steps, on_step)
+            row["formation_energy_ev"] = _formation(
+                relaxed, end, calculator, largest_force, most_steps, on_step
+            )
     return relaxed, row
 
 
@@ -141,11 +143,15 @@ def _refuse_unbounded(atoms: Atoms, start: Crystal, step: int) -> None:
     ratio = _side(moved) / _side(start)
     if not 1 / LARGEST_STRETCH < ratio < LARGEST_STRETCH:
         what = "collapses" if ratio < 1 else "flies apart"
-        raise UnsoundError(f"the cell {what}: its side is {ratio:.2g} times what it was at step {step}")
+        raise UnsoundError(
+            f"the cell {what}: its side is {ratio:.2g} times what it was at step {step}"
+        )
     if start.is_slab and len(atoms):
         rise = float(np.ptp(atoms.positions[:, 2]) - np.ptp(start.positions[:, 2]))
         if rise > LARGEST_RISE_ANGSTROM:
-            raise UnsoundError(f"the slab flies apart: its height grew by {rise:.1f} Angstrom at step {step}")
+            raise UnsoundError(
+                f"the slab flies apart: its height grew by {rise:.1f} Angstrom at step {step}"
+            )
 
 
 def _refuse_collapsed(crystal: Crystal) -> None:
@@ -165,7 +171,9 @@ def _moved(before: Crystal, after: Crystal) -> float:
     """Of fractions along periods, Cartesian across: what the strain does is no displacement."""
     axes = 2 if before.is_slab else 3
     size = slice(0, axes)
-    old, new = (c.centred_positions()[:, size] @ np.linalg.inv(c.cell[size, size]) for c in (before, after))
+    old, new = (
+        c.centred_positions()[:, size] @ np.linalg.inv(c.cell[size, size]) for c in (before, after)
+    )
     fraction = new - old
     fraction -= np.round(fraction)
     step = (fraction - fraction.mean(0)) @ after.cell[size, size]
@@ -182,7 +190,11 @@ def _layers_alone(crystal: Crystal) -> list[Crystal]:
         return []
     chosen = [list(layer.indices) for layer in stack.layers]
     return [
-        replace(crystal, atomic_numbers=crystal.atomic_numbers[atoms], positions=crystal.positions[atoms])
+        replace(
+            crystal,
+            atomic_numbers=crystal.atomic_numbers[atoms],
+            positions=crystal.positions[atoms],
+        )
         for atoms in chosen
     ]
 

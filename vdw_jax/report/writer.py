@@ -1,10 +1,10 @@
 """Samples on disk: CIF files, one extended XYZ file and a table, all or nothing.
 
-    directory/
-      cif/<id>.cif       one crystal each, slabs with their vacuum, P1
-      samples.extxyz     all crystals for ASE, same ids in the same order, `pbc="T T F"` for slabs
-      samples.csv        the table: one row a crystal, same order; see `structures.csv_text` for texts like formulas
-      samples.parquet    the same table with the types of its columns
+directory/
+  cif/<id>.cif       one crystal each, slabs with their vacuum, P1
+  samples.extxyz     all crystals for ASE, same ids in the same order, `pbc="T T F"` for slabs
+  samples.csv        the table: one row a crystal, same order; see `structures.csv_text` for texts like formulas
+  samples.parquet    the same table with the types of its columns
 """
 
 from __future__ import annotations
@@ -79,13 +79,17 @@ def write_samples(
     _check_extra(extra or {})
     refuse_existing(directory, overwrite=overwrite, also_own=tuple(extra or ()))
     target.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{target.name[:50]}.", suffix=".partial", dir=target.parent))
+    building = Path(
+        tempfile.mkdtemp(prefix=f".{target.name[:50]}.", suffix=".partial", dir=target.parent)
+    )
     try:
         building.chmod(0o777 & ~_umask())
         _write_all(building, crystals, rows)
         for name, text in (extra or {}).items():
             (building / name).write_text(text, encoding="utf-8")
-        refuse_existing(directory, overwrite=overwrite, also_own=tuple(extra or ()))  # someone may have written
+        refuse_existing(
+            directory, overwrite=overwrite, also_own=tuple(extra or ())
+        )  # someone may have written
         move_into_place(building, target)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
@@ -93,7 +97,9 @@ def write_samples(
     return target
 
 
-def refuse_existing(directory: str | Path, *, overwrite: bool = False, also_own: Sequence[str] = ()) -> None:
+def refuse_existing(
+    directory: str | Path, *, overwrite: bool = False, also_own: Sequence[str] = ()
+) -> None:
     """The check that `write_samples` makes, for those who want to know before they sample.
 
     An earlier output is replaced whole, so it must hold nothing else: a note or a folder that somebody put there,
@@ -118,9 +124,13 @@ def refuse_existing(directory: str | Path, *, overwrite: bool = False, also_own:
     if not overwrite:
         raise FileExistsError(f"{directory} has content; choose another directory, or --overwrite")
     if not is_samples(target):
-        raise FileExistsError(f"{directory} holds no earlier samples, so it will not be overwritten")
+        raise FileExistsError(
+            f"{directory} holds no earlier samples, so it will not be overwritten"
+        )
     if Path(directory).is_symlink():
-        raise FileExistsError(f"{directory} is a link, which --overwrite does not follow; name {target} itself")
+        raise FileExistsError(
+            f"{directory} is a link, which --overwrite does not follow; name {target} itself"
+        )
     if foreign := foreign_in_samples(target, also_own):
         raise FileExistsError(
             f"{directory} also holds what the program did not write, and --overwrite would delete it: "
@@ -173,11 +183,20 @@ def _check(crystals: Sequence[Crystal], rows: Sequence[Mapping[str, Any]]) -> No
 
 def _check_extra(extra: Mapping[str, str]) -> None:
     for name in extra:
-        if Path(name).name != name or name in (CIF_DIRECTORY, EXTXYZ_NAME, TABLE_NAME, PARQUET_NAME, ".", ".."):
+        if Path(name).name != name or name in (
+            CIF_DIRECTORY,
+            EXTXYZ_NAME,
+            TABLE_NAME,
+            PARQUET_NAME,
+            ".",
+            "..",
+        ):
             raise ValueError(f"{name!r} cannot be the name of a further file")
 
 
-def _write_all(directory: Path, crystals: Sequence[Crystal], rows: Sequence[Mapping[str, Any]]) -> None:
+def _write_all(
+    directory: Path, crystals: Sequence[Crystal], rows: Sequence[Mapping[str, Any]]
+) -> None:
     (directory / CIF_DIRECTORY).mkdir()
     images = []
     for crystal, row in zip(crystals, rows, strict=True):
@@ -201,7 +220,9 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, A
             table.writerow([harmless(row.get(column, "")) for column in columns])
 
 
-def write_parquet(path: Path, crystals: Sequence[Crystal], rows: Sequence[Mapping[str, Any]]) -> None:
+def write_parquet(
+    path: Path, crystals: Sequence[Crystal], rows: Sequence[Mapping[str, Any]]
+) -> None:
     """The table with the types of its columns; what is missing is null.
 
     A column of mixed kinds, such as numbers and texts, is written as text.
@@ -218,7 +239,10 @@ def write_parquet(path: Path, crystals: Sequence[Crystal], rows: Sequence[Mappin
 def _column(values: Sequence[Any]) -> pa.Array:
     try:
         return pa.array(values)
-    except (pa.ArrowException, OverflowError):  # mixed kinds, and whole numbers of more than 64 bits
+    except (
+        pa.ArrowException,
+        OverflowError,
+    ):  # mixed kinds, and whole numbers of more than 64 bits
         return pa.array([None if value is None else str(value) for value in values])
 
 
@@ -226,7 +250,9 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return ["id", "formula", *(key for key in all_columns(rows) if key not in ("id", "formula"))]
 
 
-def _complete(crystals: Sequence[Crystal], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _complete(
+    crystals: Sequence[Crystal], rows: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
     """Rows with their id and formula, and plain values."""
     complete = []
     for crystal, row in zip(crystals, rows, strict=True):
@@ -260,17 +286,20 @@ def _plain(value: Any) -> Any:
 
 
 def move_into_place(building: Path, target: Path) -> None:
-    """At any moment `target` is the old or the new whole, where the system can exchange two folders.
+    """Puts a file or folder where it belongs, in place of an old one.
 
-    Elsewhere the old one has another name for a moment; it is brought back if the new one cannot take its place.
+    At any moment `target` is the old or the new whole, where the system can exchange two folders. Elsewhere the old
+    folder has another name for a moment; it is brought back if the new one cannot take its place.
     """
-    if not target.exists() or not any(target.iterdir()):
+    if not target.is_dir() or not any(target.iterdir()):
         os.replace(building, target)
         return
     if _exchange(building, target):
         shutil.rmtree(building, ignore_errors=True)  # the old one
         return
-    former = Path(tempfile.mkdtemp(prefix=f".{target.name[:50]}.", suffix=".former", dir=target.parent))
+    former = Path(
+        tempfile.mkdtemp(prefix=f".{target.name[:50]}.", suffix=".former", dir=target.parent)
+    )
     os.replace(target, former)
     try:
         os.replace(building, target)
@@ -286,7 +315,10 @@ def _exchange(one: Path, other: Path) -> bool:
         return False
     rename = getattr(ctypes.CDLL(None), "renameat2", None)
     here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-    return rename is not None and rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
+    return (
+        rename is not None
+        and rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
+    )
 
 
 def _umask() -> int:
