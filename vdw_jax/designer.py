@@ -117,7 +117,9 @@ class Designs(Sequence[Design]):
         return [design for design in self if design.record.get("on_front")]
 
     def relax(self, potential: str, *, quiet: bool = True) -> Designs:
-        """Relaxed copies in the same order, each with what it took in its record (`relaxation.relax_crystal`).
+        """Relaxed copies in the same order, each with what it took in its record (`relaxing.relax_crystal`).
+
+        Ranks are those of the relaxed. Ctrl-C keeps what is finished; the others then have `relaxed_problem`.
 
         Args:
           potential: "sevennet" (with D3), "chgnet", "mace", or "package.module:function" that makes an ASE calculator;
@@ -128,7 +130,14 @@ class Designs(Sequence[Design]):
           DataError: no such potential, or it is not installed.
         """
         calculator = create_calculator(potential)
-        crystals, rows = relax_crystals([d.crystal for d in self], [d.record for d in self], calculator, quiet=quiet)
+        crystals, rows = relax_crystals(
+            [design.crystal for design in self],
+            [design.record for design in self],
+            calculator,
+            potential=potential,
+            spreads={scalar.name: scalar.std for scalar in self._trained.model.config.scalars},
+            quiet=quiet,
+        )
         reason = "; ".join(untrained_reasons(rows))
         rows = mark_untrained(crystals, rows, reason, self._trained.elements)
         request = {**self.request, "relaxed": potential}

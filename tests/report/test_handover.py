@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from ase.db import connect
 from ase.io import read as ase_read
 from pymatgen.core import Structure
+from pymatgen.io.cif import CifWriter
 from pymatgen.io.vasp.inputs import Incar, Kpoints, Poscar
 
 from tests.report.conftest import gas_on_inse, rocksalt
@@ -20,6 +23,7 @@ from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.describe import sample_rows
 from vdw_jax.report.handover import HandoverError, hand_over, read_samples
 from vdw_jax.report.ranking import add_ranks
+from vdw_jax.report.vasp import write_vasp
 from vdw_jax.report.writer import write_samples
 
 STAND_IN = """
@@ -152,7 +156,7 @@ def test_whole_or_not_at_all(samples, tmp_path, monkeypatch):
     with pytest.raises(HandoverError, match="poscar is there already"):
         hand_over(samples, ["db", "poscar"], out=tmp_path)
     monkeypatch.setitem(handover.FORMATS, "db", ("samples.db", lambda *args: 1 / 0))
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(HandoverError, match="^db: ZeroDivisionError: division by zero; nothing was written$"):
         hand_over(samples, ["poscar", "db"], ids=["s0001"], out=tmp_path, overwrite=True)
     assert entries(tmp_path) == ["poscar"] and len(entries(tmp_path / "poscar")) == 3
     hand_over(samples, ["poscar"], ids=["s0001"], out=tmp_path, overwrite=True)
@@ -186,3 +190,125 @@ def test_command_line(samples, tmp_path, monkeypatch, capsys):
     assert stopped.value.code == 2
     said = capsys.readouterr().err
     assert said == f"handover: {tmp_path}/poscar is there already; choose another --out, or --overwrite\n"
+
+
+def test_what_was_written_before_the_disk_was_full_is_said(samples, tmp_path, monkeypatch):
+    real, calls = handover.move_into_place, []
+
+    def second_fails(source, target):
+        calls.append(target)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr(handover, "move_into_place", second_fails)
+    with pytest.raises(HandoverError) as full:
+        hand_over(samples, ["poscar", "db"], out=tmp_path / "to")
+    assert "db: [Errno 28] No space left on device" in str(full.value)
+    assert str(full.value).endswith(f"; written: {tmp_path}/to/poscar")
+    assert entries(tmp_path / "to") == ["poscar"]
+
+
+def test_a_failure_leaves_no_empty_folder(samples, tmp_path, monkeypatch):
+    monkeypatch.setitem(handover.FORMATS, "db", ("samples.db", lambda *args: 1 / 0))
+    with pytest.raises(HandoverError):
+        hand_over(samples, ["db"], out=tmp_path / "to")
+    assert entries(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "result", ["vasp/s0000/OUTCAR", "gpaw/s0000.relaxed.xyz", "gpaw/s0000.txt", "poscar/mine.vasp"]
+)
+def test_overwriting_keeps_results(samples, tmp_path, result):
+    formats = ["poscar", "vasp", "gpaw"]
+    hand_over(samples, formats, out=tmp_path)
+    (tmp_path / result).write_text("hours of DFT")
+    with pytest.raises(HandoverError, match="did not write"):
+        hand_over(samples, formats, out=tmp_path, overwrite=True)
+    assert (tmp_path / result).read_text() == "hours of DFT"
+    (tmp_path / result).unlink()
+    hand_over(samples, [*formats, "db", "parquet"], out=tmp_path, overwrite=True)
+    hand_over(samples, [*formats, "db", "parquet"], out=tmp_path, overwrite=True)
+
+
+@pytest.mark.parametrize("name", ["samples.db", "samples.parquet", "flow.json", "poscar"])
+def test_files_of_the_same_name_are_not_ours(samples, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    form = {"samples.db": "db", "samples.parquet": "parquet", "flow.json": "flow"}.get(name, name)
+    with pytest.raises(HandoverError, match=f"did not write.*{name}"):
+        hand_over(samples, [form], out=tmp_path, overwrite=True)
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_links_are_not_followed_out_of_the_folder(samples, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "thesis.tex").write_text("years")
+    (tmp_path / "to").mkdir()
+    (tmp_path / "to" / "poscar").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "to" / "samples.db").symlink_to(tmp_path / "nowhere.db")
+    for form in ("poscar", "db"):
+        for overwrite in (False, True):
+            with pytest.raises(HandoverError):
+                hand_over(samples, [form], out=tmp_path / "to", overwrite=overwrite)
+    assert entries(tmp_path / "elsewhere") == ["thesis.tex"] and not (tmp_path / "nowhere.db").exists()
+
+
+@pytest.mark.parametrize("name", ["../../escaped", "/tmp/escaped", "a/b", "x" * 300, "CON", "a:b", "end.", "é"])
+def test_ids_never_leave_the_folder(samples, tmp_path, name):
+    folder = tmp_path / "samples"
+    shutil.copytree(samples, folder)
+    table = pyarrow.parquet.read_table(folder / "samples.parquet").to_pylist()
+    table[0]["id"] = name
+    pyarrow.parquet.write_table(pa.Table.from_pylist(table), folder / "samples.parquet")
+    text = (folder / "samples.extxyz").read_text()
+    (folder / "samples.extxyz").write_text(text.replace("id=s0000", f'id="{name}"'))
+    before = sorted(tmp_path.rglob("*"))
+    for form in ("poscar", "vasp", "gpaw", "db"):
+        with pytest.raises(ValueError, match="id ") as refused:
+            hand_over(folder, [form])
+        assert name[:50] in str(refused.value) and "\n" not in str(refused.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_vasp_folders_check_their_ids_themselves(tmp_path):
+    crystal = gas_on_inse("s0")
+    with pytest.raises(ValueError, match="id '../x'"):
+        write_vasp(tmp_path / "in", [Crystal("../x", crystal.atomic_numbers, crystal.positions, crystal.cell)])
+    assert entries(tmp_path) == []
+
+
+def test_an_id_that_looks_like_a_result_of_gpaw(tmp_path):
+    folder = write_samples(tmp_path / "out", [gas_on_inse("s0.relaxed")], [{}])
+    with pytest.raises(HandoverError, match="gpaw: id 's0.relaxed' ends as the results"):
+        hand_over(folder, ["gpaw"])
+
+
+def test_changed_names_are_said_once(tmp_path):
+    folder = write_samples(tmp_path / "out", [gas_on_inse("s0")], [{"gap (eV)": 1.5, "energy": -1.0, "rank": 1}])
+    notes: list[str] = []
+    hand_over(folder, ["db", "poscar", "gpaw"], on_note=notes.append)
+    (said,) = notes
+    assert said.endswith("are changed there: 'gap (eV)' is gap_eV, 'energy' is column_energy")
+
+
+def test_no_candidates(tmp_path):
+    folder = write_samples(tmp_path / "none", [], [])
+    hand_over(folder, ["poscar", "vasp", "gpaw", "db", "parquet"])
+    assert entries(folder / "handover" / "poscar") == []
+
+
+def test_files_of_structures_are_handed_over(tmp_path):
+    (tmp_path / "own").mkdir()
+    for name in ("s1", "1000041"):
+        CifWriter(gas_on_inse(name).to_pymatgen()).write_file(tmp_path / "own" / f"{name}.cif")
+    (tmp_path / "own" / "broken.cif").write_text("data_x\n_cell_length_a 3\n")
+    notes: list[str] = []
+    written = hand_over(tmp_path / "own", ["poscar", "db"], on_note=notes.append)
+    assert written[0] == (tmp_path / "own-handover" / "poscar").resolve()
+    assert entries(written[0]) == ["1000041.vasp", "s1.vasp"]
+    assert len(notes) == 1 and "broken.cif" in notes[0]
+    assert entries(tmp_path / "own") == ["1000041.cif", "broken.cif", "s1.cif"]
+    (tmp_path / "odd").mkdir()
+    CifWriter(gas_on_inse().to_pymatgen()).write_file(tmp_path / "odd" / "GaS on InSe.cif")
+    with pytest.raises(ValueError, match="odd: id 'GaS on InSe' cannot be the name of a file"):
+        hand_over(tmp_path / "odd", ["poscar"])

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import csv
 import os
+import sys
 
 import numpy as np
 import pytest
 from ase.io import read as ase_read
 from pymatgen.core import Structure
 
-from vdw_jax.report import writer
+from vdw_jax.design.saved import REQUEST_NAME
+from vdw_jax.report import layout, writer
+from vdw_jax.report.candidates import HandoverError, read_samples
 from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.describe import sample_rows
+from vdw_jax.report.handover import hand_over
 from vdw_jax.report.writer import refuse_existing, write_samples, write_text_atomically
+from vdw_jax.structures.table import read_table
 
 
 def rows_of(crystals):
@@ -116,6 +121,7 @@ def test_a_failing_swap_brings_the_former_back(tmp_path, slab, make_slab, monkey
             raise OSError("swap failed")
         real(source, target)
 
+    monkeypatch.setattr(writer, "_exchange", lambda *paths: False)  # a system that cannot exchange folders
     monkeypatch.setattr(writer.os, "replace", second_fails)
     other = make_slab("other")
     with pytest.raises(OSError, match="swap failed"):
@@ -123,12 +129,21 @@ def test_a_failing_swap_brings_the_former_back(tmp_path, slab, make_slab, monkey
     assert entries(folder / "cif") == ["gas-inse.cif"] and entries(tmp_path) == ["out"]
 
 
-@pytest.mark.parametrize("name", ["001", "../up", "T", "nan", "", "a b", ".hidden", "a/b", "1e5"])
+@pytest.mark.parametrize(
+    "name", ["../up", "", "a b", ".hidden", "a/b", "/etc/x", "a\0b", "x" * 300, "CON", "a:b", "a."]
+)
 def test_ids_must_be_names(tmp_path, slab, name):
     crystal = Crystal(name, slab.atomic_numbers, slab.positions, slab.cell)
-    with pytest.raises(ValueError, match="id"):
+    with pytest.raises(ValueError, match="^id "):
         write_samples(tmp_path / "out", [crystal], [{}])
     assert entries(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["001", "12345", "T", "nan", "1e5"])
+def test_ids_that_ase_reads_as_something_else_come_back(tmp_path, slab, name):
+    crystal = Crystal(name, slab.atomic_numbers, slab.positions, slab.cell)
+    (again,), (row,) = read_samples(write_samples(tmp_path / "out", [crystal], [{}]))
+    assert again.id == row["id"] == name
 
 
 def test_rows_must_fit_the_crystals(tmp_path, slab, bulk):
@@ -168,3 +183,123 @@ def test_text_is_replaced_whole(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no"):
         write_text_atomically(path, "newer")
     assert path.read_text() == "new" and entries(tmp_path) == ["RESULTS.md"]
+
+
+def test_the_request_has_one_name():
+    assert layout.REQUEST_NAME == REQUEST_NAME
+
+
+@pytest.mark.parametrize("foreign", ["notes.txt", "plots/gap.png", "cif/mine.cif", "relaxed-x/notes.txt",
+                                     "handover/vasp/gas-inse/OUTCAR", "handover/gpaw/gas-inse.relaxed.xyz",
+                                     "handover/mine/x"])  # fmt: skip
+def test_overwriting_deletes_nothing_that_somebody_else_wrote(tmp_path, slab, foreign):
+    folder = write_samples(tmp_path / "out", [slab], rows_of([slab]))
+    write_samples(folder / "relaxed-x", [slab], rows_of([slab]))
+    hand_over(folder, ["poscar", "vasp", "gpaw", "db", "parquet"])
+    (folder / foreign).parent.mkdir(exist_ok=True)
+    (folder / foreign).write_text("mine")
+    before = sorted(path.relative_to(folder) for path in folder.rglob("*"))
+    with pytest.raises(FileExistsError) as refused:
+        write_samples(folder, [slab], rows_of([slab]), overwrite=True)
+    named = foreign if foreign.count("/") != 1 or foreign.split("/")[0] in ("cif", "relaxed-x") else "plots"
+    named = {"handover/vasp/gas-inse/OUTCAR": "handover/vasp/gas-inse", "handover/mine/x": "handover/mine"}.get(
+        foreign, named
+    )
+    assert named in str(refused.value) and "\n" not in str(refused.value)
+    assert sorted(path.relative_to(folder) for path in folder.rglob("*")) == before
+    assert (folder / foreign).read_text() == "mine"
+
+
+def test_overwriting_replaces_what_the_program_wrote_beside_the_samples(tmp_path, slab):
+    folder = write_samples(tmp_path / "out", [slab], rows_of([slab]), extra={"request.json": "{}", "report.html": "x"})
+    write_samples(folder / "relaxed-x", [slab], rows_of([slab]))
+    hand_over(folder, ["poscar", "vasp", "gpaw", "db", "parquet"])
+    write_samples(folder, [slab], rows_of([slab]), overwrite=True)
+    assert entries(folder) == ["cif", "samples.csv", "samples.extxyz", "samples.parquet"]
+
+
+def test_links_are_not_followed_into_deletion(tmp_path, slab, make_slab):
+    folder = write_samples(tmp_path / "out", [slab], rows_of([slab]))
+    (tmp_path / "link").symlink_to(folder)
+    with pytest.raises(FileExistsError, match="is a link"):
+        write_samples(tmp_path / "link", [make_slab("other")], [{}], overwrite=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years")
+    (folder / "handover").symlink_to(tmp_path / "mine")
+    with pytest.raises(FileExistsError, match="handover"):
+        write_samples(folder, [slab], rows_of([slab]), overwrite=True)
+    assert (tmp_path / "mine" / "thesis.tex").read_text() == "years"
+    assert entries(folder / "cif") == ["gas-inse.cif"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="exchanges folders in one step on Linux")
+def test_there_is_no_moment_without_samples(tmp_path, slab, make_slab, monkeypatch):
+    folder = write_samples(tmp_path / "out", [slab], rows_of([slab]))
+    if not writer._exchange(tmp_path / "out", tmp_path / "out" / ".." / "out"):
+        pytest.skip("this file system cannot exchange folders")
+
+    def killed(*args, **settings):
+        raise SystemExit("killed")
+
+    other = make_slab("other")
+    monkeypatch.setattr(writer.os, "replace", killed)  # the way that takes two steps
+    write_samples(folder, [other], rows_of([other]), overwrite=True)
+    assert entries(folder / "cif") == ["other.cif"] and entries(tmp_path) == ["out"]
+
+
+def test_a_place_that_may_not_be_written_is_said_before_any_work(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileExistsError, match="is a file"):
+        refuse_existing(tmp_path / "file" / "out")
+    monkeypatch.setattr(writer.os, "access", lambda *args: False)  # root may write everywhere
+    with pytest.raises(PermissionError, match="no permission"):
+        refuse_existing(tmp_path / "deep" / "out")
+
+
+def test_texts_like_formulas_do_nothing_in_a_spreadsheet_and_come_back(tmp_path, slab):
+    row = {"note": "=HYPERLINK(1)", "@cmd": "-1+2", "gap": -0.25, "other": "-0.5", "text": "\tx"}
+    folder = write_samples(tmp_path / "out", [slab], [row])
+    lines = (folder / "samples.csv").read_text()
+    assert "'=HYPERLINK(1)" in lines and "'@cmd" in lines and "'-1+2" in lines and ",-0.25,-0.5," in lines
+    header, rows = read_table(folder / "samples.csv", lines)
+    (cells,) = [found.cells for found in rows]
+    assert {key: cells[key] for key in row} == {**row, "gap": "-0.25"}
+    assert read_samples(folder)[1][0]["note"] == "=HYPERLINK(1)"
+
+
+@pytest.mark.parametrize(
+    "name", ["asked_gap (eV)", "asked_a=b", "asked_x\ny", 'asked_"q"', "asked_[1, 2]", "asked_日本"]
+)
+@pytest.mark.parametrize("value", ["plain", "a=", "back\\slash", 'quo"te', "two\nlines", 1.5])
+def test_extended_xyz_holds_any_name_and_text(tmp_path, slab, name, value):
+    folder = write_samples(tmp_path / "out", [slab], [{name: value, "predicted_z": 2.5}])
+    (image,) = ase_read(folder / "samples.extxyz", ":")
+    shown = " ".join(value.split()) if isinstance(value, str) else value
+    assert image.info["predicted_z"] == 2.5 and image.info["id"] == slab.id
+    assert image.info[" ".join(name.replace("=", "_").split())] == shown
+
+
+def test_columns_of_mixed_kinds_and_numbers_that_are_not_finite(tmp_path, slab, make_slab):
+    rows = [{"a": 1, "b": float("nan"), "c": 2**70}, {"a": "x", "b": float("inf"), "c": None}]
+    found = read_samples(write_samples(tmp_path / "out", [slab, make_slab("other")], rows))[1]
+    assert [row["a"] for row in found] == ["1", "x"]
+    assert np.isnan(found[0]["b"]) and found[1]["b"] == float("inf")
+    assert [row["c"] for row in found] == [str(2**70), None]
+
+
+def test_damaged_samples_are_named_in_one_line(tmp_path, slab):
+    folder = write_samples(tmp_path / "out", [slab], rows_of([slab]))
+    whole = (folder / "samples.parquet").read_bytes()
+    (folder / "samples.parquet").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(HandoverError, match="samples.parquet cannot be read") as damaged:
+        read_samples(folder)
+    assert "\n" not in str(damaged.value)
+    (folder / "samples.parquet").write_bytes(whole)
+    text = (folder / "samples.extxyz").read_text()
+    (folder / "samples.extxyz").write_text(text.replace("Ga ", "Gx ", 1))
+    with pytest.raises(HandoverError, match="samples.extxyz cannot be read"):
+        read_samples(folder)
+    position = text.splitlines()[2].split()[1]
+    (folder / "samples.extxyz").write_text(text.replace(position, "nan" + " " * (len(position) - 3), 1))
+    with pytest.raises(HandoverError, match="'gas-inse': a number is not finite"):
+        read_samples(folder)

@@ -115,3 +115,57 @@ def test_sevennet_with_d3_is_the_sum_of_both():
     np.testing.assert_allclose(together.forces, apart.forces, atol=1e-4)
     np.testing.assert_allclose(together.virial, apart.virial, atol=1e-3)
     compare(potential, calculator, numbers, positions, cell, angstrom=1e-3, ev=1e-3)
+
+
+def changed(size, step, **values):
+    """EMT whose answer for the slab of `size` atoms is another from a call on."""
+    potential = AsePotential(EMT())
+    calls = []
+
+    def answer(numbers, positions, cell):
+        found = potential(numbers, positions, cell)
+        calls.append(1)
+        chosen = (numbers > 0).sum(1) == size
+        fields = {name: np.array(getattr(found, name)) for name in ("energy", "forces", "virial")}
+        if len(calls) > step:
+            for name, value in values.items():
+                fields[name][chosen] = value
+        return Evaluation(**fields)
+
+    return answer
+
+
+@pytest.mark.parametrize("energy", [np.nan, -np.inf])
+@pytest.mark.parametrize("step", [0, 2])
+def test_an_energy_that_is_no_number_is_not_converged_whatever_the_forces(energy, step):
+    numbers, positions, cell = slabs()
+    found = relax(changed(2, step, energy=energy, forces=0.0, virial=0.0), numbers, positions, cell)
+    assert found.converged.tolist() == [False, True]
+    assert found.steps[0] == step
+
+
+def test_a_cell_that_runs_away_is_given_up_and_the_others_go_on():
+    numbers, positions, cell = slabs()
+    for virial, factor in ((-1e3, 2.0), (1e3, 0.5)):
+        found = relax(changed(2, 0, virial=virial), numbers, positions, cell, max_steps=400)
+        assert found.converged.tolist() == [False, True]
+        ratio = found.cell[0, 0, 0] / cell[0, 0, 0]
+        assert ratio == pytest.approx(factor, rel=0.2) and np.isfinite(found.positions).all()
+
+
+def test_forces_without_curvature_do_not_end_the_others():
+    numbers, positions, cell = slabs()
+    found = relax(changed(2, 0, forces=0.5, virial=0.0), numbers, positions, cell, max_steps=60)
+    assert found.converged.tolist() == [False, True]
+
+
+def test_what_a_function_of_the_user_raises_is_one_line(monkeypatch):
+    for error in (TypeError("takes 1\nargument"), KeyError("x"), RuntimeError("")):
+
+        def fails(error=error):
+            raise error
+
+        monkeypatch.setattr("tests.structures.toy.fails", fails, raising=False)
+        with pytest.raises(DataError, match="potential 'tests.structures.toy:fails' cannot be made") as refused:
+            create_calculator("tests.structures.toy:fails")
+        assert "\n" not in str(refused.value)

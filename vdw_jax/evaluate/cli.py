@@ -108,7 +108,7 @@ def main() -> None:
         else:
             _check(given)
             _run(given)
-    except (ValueError, FileExistsError) as error:
+    except (ValueError, OSError) as error:  # a full disk too
         print(f"vdw_jax.evaluate: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 
@@ -149,6 +149,10 @@ def _generate(given: argparse.Namespace, parts: tuple[str, ...]) -> None:
     there = [given.out / f"{part}.npz" for part in parts if (given.out / f"{part}.npz").exists()]
     if there and not given.overwrite:
         raise FileExistsError(f"{there[0]} is there: score it with --only=score, or make it again with --overwrite")
+    from vdw_jax.structures.arrays import has_record
+
+    if foreign := [path for path in there if not has_record(path)]:
+        raise FileExistsError(f"{foreign[0]} was not written by an evaluation, so it will not be overwritten")
     from vdw_jax.design.trained import PRETRAINED, load_trained
     from vdw_jax.evaluate import generating
 
@@ -182,8 +186,9 @@ def _family(given: argparse.Namespace, part: str, reference: Reference) -> str:
 def _score(given: argparse.Namespace, part: str) -> None:
     """The half for CPU cores."""
     from vdw_jax.evaluate import scoring
-    from vdw_jax.evaluate.summary import write_scores
+    from vdw_jax.evaluate.summary import refuse_foreign, write_scores
 
+    refuse_foreign(given.out, part)
     started = time.monotonic()
     references = getattr(given, "references", None)
     settings = scoring.Settings(given.workers, given.seed, not given.quiet, references, given.cache)

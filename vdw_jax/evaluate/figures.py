@@ -80,7 +80,7 @@ def main() -> None:
         arrays = _generate(given)
         if given.half == "all":
             _draw(arrays, given.pictures or given.out, given.quiet)
-    except (ValueError, FileExistsError) as error:
+    except (ValueError, OSError) as error:  # a full disk too
         print(f"vdw_jax.evaluate.figures: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 
@@ -107,6 +107,7 @@ def _generate(given: argparse.Namespace) -> Path:
     from vdw_jax.evaluate.generating import Job
     from vdw_jax.evaluate.reference import reference_of
     from vdw_jax.property_model.trained import load_property_model
+    from vdw_jax.structures.arrays import has_record
 
     for name, least in (("samples", 1), ("each", 1), ("latents", 5)):
         if getattr(given, name) < least:
@@ -115,6 +116,8 @@ def _generate(given: argparse.Namespace) -> Path:
     path = given.out / ARRAYS_NAME
     if path.exists() and not given.overwrite:
         raise FileExistsError(f"{path} is there: draw it with `draw`, or make it again with --overwrite")
+    if path.exists() and not has_record(path):
+        raise FileExistsError(f"{path} was not written by an evaluation, so it will not be overwritten")
     trained = load_trained(given.checkpoint or PRETRAINED)
     names = [scalar.name for scalar in trained.model.config.scalars]
     record = {"checkpoint": str(given.checkpoint or "the weights that ship"), "command": _command()}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import pandas as pd
 from vdw_jax.evaluate.scoring import Measure, Scored
 from vdw_jax.report.results import results_markdown
 from vdw_jax.report.writer import write_text_atomically
+from vdw_jax.structures.csv_text import harmless
 from vdw_jax.structures.files import write_whole
 
 SUMMARY = "summary.json"
@@ -50,8 +52,9 @@ def write_scores(directory: Path, part: str, scored: Scored, record: Mapping[str
         SummaryError: the summary that is there cannot be read.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    refuse_foreign(directory, part)
     table = pd.DataFrame(scored.rows).convert_dtypes()
-    write_text_atomically(directory / f"{part}.csv", table.to_csv(index=False, lineterminator="\n"))
+    write_text_atomically(directory / f"{part}.csv", _csv(scored.rows))
     write_whole(directory / f"{part}.parquet", lambda file: table.to_parquet(file, index=False))
     path = directory / SUMMARY
     known: dict[str, Any] = read_summary(path) if path.exists() else {"records": {}}
@@ -67,6 +70,26 @@ def write_scores(directory: Path, part: str, scored: Scored, record: Mapping[str
     }  # fmt: skip
     write_text_atomically(path, json.dumps(joined | {"records": records}, indent=2, allow_nan=False) + "\n")
     return path
+
+
+def refuse_foreign(directory: Path, part: str) -> None:
+    """The check that no file is replaced that no evaluation wrote, for those who want to know before they score.
+
+    Raises:
+        SummaryError: there is a table of this part but no summary that tells of it, or a summary of something else.
+    """
+    path = directory / SUMMARY
+    known = read_summary(path)["records"] if path.exists() else {}
+    for table in (directory / f"{part}.csv", directory / f"{part}.parquet"):
+        if os.path.lexists(table) and part not in known:
+            raise SummaryError(f"{table} is there, and no evaluation wrote it: {SUMMARY} does not tell of {part}; "
+                               "move it away, or choose another --out")  # fmt: skip
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The table with texts that no spreadsheet runs."""
+    safe = [{harmless(key): harmless(value) for key, value in row.items()} for row in rows]
+    return pd.DataFrame(safe).convert_dtypes().to_csv(index=False, lineterminator="\n")
 
 
 def flat_measures(measures: Mapping[str, Measure]) -> dict[str, float | None]:

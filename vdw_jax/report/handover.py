@@ -1,18 +1,20 @@
 """Hands candidates over to other programs: `python -m vdw_jax.report.handover samples/GaInSSe2-seed0 --best=10`.
 
-    handover/
-      poscar/<id>.vasp                                   VASP, VESTA
-      vasp/<id>/{INCAR,KPOINTS,POSCAR,POTCAR.spec}       relaxations as the paper does them, see vasp/README.txt
-      gpaw/{relax_gpaw.py,<id>.xyz}                      relaxations that run as they are
-      flow.json                                          the relaxations by VASP as a jobflow Flow (atomate2)
-      samples.db                                         ASE database, `ase db samples.db`; the id is `name`
-      samples.parquet                                    the rows of the table
+handover/
+  poscar/<id>.vasp                                   VASP, VESTA
+  vasp/<id>/{INCAR,KPOINTS,POSCAR,POTCAR.spec}       relaxations as the paper does them, see vasp/README.txt
+  gpaw/{relax_gpaw.py,<id>.xyz}                      relaxations that run as they are
+  flow.json                                          the relaxations by VASP as a jobflow Flow (atomate2)
+  samples.db                                         ASE database, `ase db samples.db`; the id is `name`
+  samples.parquet                                    the rows of the table
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -20,63 +22,27 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet
-from ase.db import connect
-from ase.io import read as ase_read
 from ase.io import write as ase_write
 
+from vdw_jax.report.candidates import HandoverError, choose, read_candidates, read_samples
 from vdw_jax.report.crystal import Crystal
+from vdw_jax.report.database import changed_names, write_database
+from vdw_jax.report.layout import (
+    DATABASE_NAME,
+    FLOW_NAME,
+    GPAW_SCRIPT_NAME,
+    HANDOVER_DIRECTORY,
+    PARQUET_NAME,
+    foreign_in_format,
+    is_samples,
+    listed,
+)
 from vdw_jax.report.vasp import relax_flow, write_poscar, write_vasp
-from vdw_jax.report.writer import EXTXYZ_NAME, PARQUET_NAME, write_parquet
+from vdw_jax.report.writer import move_into_place, write_parquet
 
-DATABASE_NAME = "samples.db"
-FLOW_NAME = "flow.json"
-GPAW_SCRIPT = Path(__file__).parent / "static" / "relax_gpaw.py"
+GPAW_SCRIPT = Path(__file__).parent / "static" / GPAW_SCRIPT_NAME
 
 Rows = Sequence[Mapping[str, Any]]
-
-
-class HandoverError(ValueError):
-    """What is asked for cannot be handed over; the message is one line that a person can act on."""
-
-
-def read_samples(directory: str | Path) -> tuple[list[Crystal], list[dict[str, Any]]]:
-    """Crystals and rows of the table as `writer.write_samples` wrote them, in its order.
-
-    Raises:
-      HandoverError: no samples there, or table and crystals do not have the same ids.
-    """
-    folder = Path(directory)
-    for name in (EXTXYZ_NAME, PARQUET_NAME):
-        if not (folder / name).is_file():
-            raise HandoverError(f"{folder / name} is missing; name a folder that sample.py wrote")
-    rows = pyarrow.parquet.read_table(folder / PARQUET_NAME).to_pylist()
-    images = ase_read(folder / EXTXYZ_NAME, ":") if rows else []
-    crystals = [
-        Crystal(atoms.info["id"], atoms.numbers, atoms.positions, atoms.cell.array, tuple(atoms.pbc.tolist()))
-        for atoms in images
-    ]
-    if [crystal.id for crystal in crystals] != [row["id"] for row in rows]:
-        raise HandoverError(f"{folder}: {EXTXYZ_NAME} and {PARQUET_NAME} do not hold the same ids")
-    return crystals, rows
-
-
-def choose(rows: Rows, ids: Sequence[str] | None = None, best: int | None = None) -> list[int]:
-    """Places of the rows that are wanted: those named, or the best by rank, or all.
-
-    Raises:
-      HandoverError: an id that is not there, or fewer than one wanted.
-    """
-    places = {row["id"]: place for place, row in enumerate(rows)}
-    if ids is not None:
-        if unknown := [name for name in ids if name not in places]:
-            raise HandoverError(f"no candidate {', '.join(unknown)}; there are {len(rows)}, such as {list(places)[:3]}")
-        return [places[name] for name in dict.fromkeys(ids)]
-    if best is None:
-        return list(places.values())
-    if best < 1:
-        raise HandoverError(f"--best is at least 1, not {best}")
-    return sorted(places.values(), key=lambda place: rows[place].get("rank") or place)[:best]
 
 
 def hand_over(
@@ -87,49 +53,107 @@ def hand_over(
     out: str | Path | None = None,
     *,
     overwrite: bool = False,
+    on_note: Callable[[str], None] | None = None,
 ) -> list[Path]:
-    """Writes candidates in the given formats; each is there whole or not at all.
+    """Writes candidates in the given formats: all of them, or none where one fails.
 
     Args:
-      directory: what sample.py wrote.
+      directory: what sample.py wrote, or what `candidates.read_candidates` reads.
       formats: keys of `FORMATS`.
       ids: which candidates; all by default.
       best: that many of the best instead.
-      out: where to; `handover` in the directory by default.
-      overwrite: replaces what an earlier call wrote for the same formats.
+      out: where to; `handover` in a folder of samples, and `<name>-handover` beside other structures, by default.
+      overwrite: replaces what an earlier call wrote for the same formats, and only that.
+      on_note: called with each thing that the user should know, one line.
 
     Returns:
       What is new.
 
     Raises:
-      HandoverError: an unknown format or id, something to overwrite, or a package that is missing.
+      HandoverError: an unknown format or id, something to overwrite, a package that is missing, a disk that is full;
+        one line that names the format and says what was written.
+      DataError: an id that cannot be the name of a file.
     """
     formats = list(dict.fromkeys(formats))
     if unknown := [name for name in formats if name not in FORMATS]:
         raise HandoverError(f"no format {', '.join(unknown)}; there are {', '.join(FORMATS)}")
-    crystals, rows = read_samples(directory)
+    crystals, rows = read_candidates(directory, on_note)
     places = choose(rows, ids, best)
-    target = Path(out) if out is not None else Path(directory) / "handover"
+    crystals, rows = [crystals[place] for place in places], [rows[place] for place in places]
+    target = Path(out) if out is not None else _default_target(Path(directory))
+    if out is None and target.is_symlink():
+        raise HandoverError(
+            f"{target} is a link, which is not followed; name where to write with --out"
+        )
     for name in formats:
-        path = target / FORMATS[name][0]
-        if path.exists() and not overwrite:
-            raise HandoverError(f"{path} is there already; choose another --out, or --overwrite")
-    target.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=".", suffix=".partial", dir=target))
+        _refuse_existing(target / FORMATS[name][0], overwrite=overwrite)
+    written = _write(target, formats, crystals, rows)
+    if on_note is not None and "db" in formats and (changed := changed_names(rows)):
+        pairs = [f"{column!r} is {key}" for column, key in changed.items()]
+        on_note(f"names that {DATABASE_NAME} cannot take are changed there: {', '.join(pairs)}")
+    return written
+
+
+def _default_target(source: Path) -> Path:
+    if is_samples(source):
+        return source / HANDOVER_DIRECTORY
+    whole = source.resolve()
+    return whole.with_name(f"{whole.name.split('.')[0]}-{HANDOVER_DIRECTORY}")
+
+
+def _refuse_existing(path: Path, *, overwrite: bool) -> None:
+    if not os.path.lexists(path):
+        return
+    if not overwrite:
+        raise HandoverError(f"{path} is there already; choose another --out, or --overwrite")
+    if path.is_symlink():
+        raise HandoverError(
+            f"{path} is a link, which --overwrite does not follow; delete it, or choose another --out"
+        )
+    if foreign := foreign_in_format(path):
+        raise HandoverError(
+            f"{path.parent} holds what handover did not write, and --overwrite would delete it: {listed(foreign)}; "
+            "move it away, or choose another --out"
+        )
+
+
+def _write(
+    target: Path, formats: Sequence[str], crystals: Sequence[Crystal], rows: Rows
+) -> list[Path]:
+    """Every format in a hidden folder first; then each takes its place."""
+    is_new = not target.exists()
+    written: list[Path] = []
+    name = "--out"
     try:
-        for name in formats:
-            entry, write = FORMATS[name]
-            write(building / entry, [crystals[place] for place in places], [rows[place] for place in places])
-        written = []
-        for name in formats:
-            path = target / FORMATS[name][0]
-            if path.is_dir():
-                shutil.rmtree(path)
-            (building / FORMATS[name][0]).replace(path)
-            written.append(path)
-        return written
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+        target.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=".", suffix=".partial", dir=target))
+        try:
+            for name in formats:
+                entry, write = FORMATS[name]
+                write(building / entry, crystals, rows)
+            for name in formats:
+                path = target / FORMATS[name][0]
+                move_into_place(building / FORMATS[name][0], path)
+                written.append(path)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+    except Exception as error:  # the libraries of the formats have no common error
+        if is_new and not written:
+            with contextlib.suppress(OSError):
+                target.rmdir()
+        said = f"written: {', '.join(map(str, written))}" if written else "nothing was written"
+        raise HandoverError(f"{name}: {_reason(error)}; {said}") from error
+    return written
+
+
+def _reason(error: Exception) -> str:
+    """One line."""
+    text = " ".join(str(error).split())
+    return (
+        text
+        if isinstance(error, HandoverError | OSError) and text
+        else f"{type(error).__name__}: {text}"
+    )
 
 
 def _write_poscars(directory: Path, crystals: Sequence[Crystal], rows: Rows) -> None:
@@ -150,33 +174,13 @@ def _write_gpaw(directory: Path, crystals: Sequence[Crystal], rows: Rows) -> Non
     directory.mkdir()
     shutil.copyfile(GPAW_SCRIPT, directory / GPAW_SCRIPT.name)
     for crystal in crystals:
+        if crystal.id.endswith(".relaxed"):
+            raise HandoverError(
+                f"id {crystal.id!r} ends as the results of {GPAW_SCRIPT.name} do; give another one"
+            )
         atoms = crystal.to_ase()
         atoms.info = {"id": crystal.id}
         ase_write(directory / f"{crystal.id}.xyz", atoms, format="extxyz")
-
-
-def _write_database(path: Path, crystals: Sequence[Crystal], rows: Rows) -> None:
-    """All of a row as keys to select by; `id` and `formula`, which are ASE's own words, under other names.
-
-    ASE takes no text that reads as a number (the formula InF does), and no lists; those stand in the row's `data`.
-    """
-    with connect(path, append=False) as database:
-        for crystal, row in zip(crystals, rows, strict=True):
-            values = {"name": crystal.id, "reduced_formula": crystal.formula}
-            values |= {key: value for key, value in row.items() if value is not None and key not in ("id", "formula")}
-            keys = {key: value for key, value in values.items() if _is_key(value)}
-            rest = {key: value for key, value in values.items() if key not in keys}
-            database.write(crystal.to_ase(), key_value_pairs=keys, data=rest)
-
-
-def _is_key(value: Any) -> bool:
-    if not isinstance(value, str):
-        return isinstance(value, int | float)
-    try:
-        float(value)
-    except ValueError:
-        return True
-    return False
 
 
 def _write_flow(path: Path, crystals: Sequence[Crystal], rows: Rows) -> None:
@@ -185,7 +189,7 @@ def _write_flow(path: Path, crystals: Sequence[Crystal], rows: Rows) -> None:
 
         flow = relax_flow(crystals)
     except ImportError as error:
-        raise HandoverError(f"flow needs atomate2 (pip install atomate2): {error}") from None
+        raise HandoverError(f"it needs atomate2 (pip install atomate2): {error}") from None
     path.write_text(json.dumps(flow, cls=MontyEncoder), encoding="utf-8")
 
 
@@ -193,8 +197,8 @@ FORMATS: dict[str, tuple[str, Callable[[Path, Sequence[Crystal], Rows], None]]] 
     "poscar": ("poscar", _write_poscars),
     "vasp": ("vasp", _write_vasp),
     "gpaw": ("gpaw", _write_gpaw),
-    "db": (DATABASE_NAME, _write_database),
-    "parquet": (PARQUET_NAME, lambda path, crystals, rows: write_parquet(path, crystals, rows)),
+    "db": (DATABASE_NAME, write_database),
+    "parquet": (PARQUET_NAME, write_parquet),
     "flow": (FLOW_NAME, _write_flow),
 }
 """What each format is called in the output, and how it is written."""
@@ -208,26 +212,44 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("directory", help="what sample.py wrote")
+    parser.add_argument("directory", help="what sample.py wrote, or a file or folder of structures")
     usual = [name for name in FORMATS if name != "flow"]
-    parser.add_argument("--formats", default=",".join(usual), help=f"of {', '.join(FORMATS)}; default: %(default)s")
+    parser.add_argument(
+        "--formats", default=",".join(usual), help=f"of {', '.join(FORMATS)}; default: %(default)s"
+    )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--ids", metavar="ID,ID", help="these candidates; default: all")
     which.add_argument("--best", metavar="N", type=int, help="the N best by rank")
-    parser.add_argument("--out", metavar="DIR", help="default: handover, in the directory")
-    parser.add_argument("--overwrite", action="store_true", help="replace what is there of the same formats")
+    parser.add_argument(
+        "--out", metavar="DIR", help="default: handover, in the directory or beside the file"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace what is there of the same formats"
+    )
     given = parser.parse_args()
     ids = None if given.ids is None else [name for name in given.ids.split(",") if name]
+
+    def note(text: str) -> None:
+        print(f"note: {text}", file=sys.stderr)
+
     try:
         written = hand_over(
-            given.directory, given.formats.split(","), ids, given.best, given.out, overwrite=given.overwrite
+            given.directory,
+            given.formats.split(","),
+            ids,
+            given.best,
+            given.out,
+            overwrite=given.overwrite,
+            on_note=note,
         )
-    except HandoverError as error:
+    except (ValueError, OSError) as error:
         print(f"handover: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     for path in written:
         print(path)
 
+
+__all__ = ["FORMATS", "HandoverError", "choose", "hand_over", "main", "read_samples"]
 
 if __name__ == "__main__":
     main()

@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 
 from vdw_jax.metrics.layers import BOND_FACTOR
 from vdw_jax.report.crystal import Crystal
+from vdw_jax.report.layout import PAGE_NAME as PAGE_NAME
 from vdw_jax.report.ranking import RULE, asked_ranges, is_number
 from vdw_jax.report.untrained import untrained_reasons
 from vdw_jax.structures.elements import SYMBOLS
 
-PAGE_NAME = "report.html"
 HISTOGRAM_BINS = 40
 MOST_CANDIDATES = 2000
 """The best of them; a page of more would take long to open."""
@@ -55,10 +55,15 @@ _LABELS = {
     "formula_met": "formula met",
     "chemical_system_met": "elements met",
     "on_front": "on Pareto front",
+    "relaxed_by": "relaxed by",
+    "relaxed_converged": "relaxation converged",
+    "relaxed_gap_before": "gap before relaxation",
+    "relaxed_gap_after": "gap after relaxation",
     "structure_valid": "distances valid",
     "composition_valid": "composition valid",
     "untrained": "outside the training",
 }
+_PREFIXES = {"asked_": "asked", "predicted_": "got", "miss_": "miss", "unrelaxed_": "unrelaxed", "relaxed_": "relaxed"}
 _HINTS = {
     "nearest_rms_angstrom": "root mean square displacement to the nearest training structure of the same atoms; "
     "another stacking is about 1 Å away",
@@ -69,7 +74,8 @@ _HINTS = {
 
 _IN_TABLE = ("rank", "id", "formula", "formula_met", "chemical_system_met", "on_front", "valid", "bilayer", "novel",
              "lattice_constant_angstrom", "gap_angstrom", "layer_names", "spacegroup",
-             "nearest_rms_angstrom")  # fmt: skip
+             "nearest_rms_angstrom", "relaxed_converged", "relaxed_energy_gained_ev",
+             "relaxed_formation_energy_ev", "relaxed_by")  # fmt: skip
 """Columns of the table besides what was asked and got; the rest is shown with the structure."""
 
 
@@ -137,12 +143,14 @@ def json_for_script(value: Any) -> str:
 
 def label_and_unit(key: str) -> tuple[str, str]:
     """How a column is headed: `formation_energy_ev` -> ("formation energy", "eV")."""
-    for prefix, shown in (("asked_", "asked"), ("predicted_", "got"), ("miss_", "miss")):
+    if key in _LABELS:
+        return _LABELS[key], next((unit for suffix, unit in _UNITS.items() if key.endswith(suffix)), "")
+    for prefix, shown in _PREFIXES.items():
         if key.startswith(prefix):
             name, unit = label_and_unit(key.removeprefix(prefix))
             return f"{name}, {shown}", unit
     suffix = next((suffix for suffix in _UNITS if key.endswith(suffix)), "")
-    return _LABELS.get(key, key.removesuffix(suffix).replace("_", " ")), _UNITS.get(suffix, "")
+    return key.removesuffix(suffix).replace("_", " "), _UNITS.get(suffix, "")
 
 
 def _script_hash(script: str) -> str:

@@ -1,123 +1,58 @@
 """Relaxes candidates with a potential.
 
     python -m vdw_jax.report.relaxation samples/GaInSSe2-seed0 --potential=chgnet+d3 --best=10
+    python -m vdw_jax.report.relaxation structures.cif --potential=sevennet
 
-Atoms and the cell move, of a slab a and b alone (its vacuum stays). What comes out lies in `relaxed-<potential>` beside
-the candidates, under the same ids: CIF, extended XYZ, and a table with what it took, what it gained and what changed.
+Atoms and the cell move, of a slab a and b alone (its vacuum stays). What comes out lies in `relaxed-<potential>` in the
+folder of the candidates, or beside a file or folder of other structures, under the same ids: a page, CIF, extended XYZ,
+and a table of the relaxed structures with what it took, what it gained and what changed. The rank is theirs. Ctrl-C
+keeps what is finished; the same command goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import re
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms
-from ase.filters import FrechetCellFilter
-from ase.optimize import BFGS
 
-from vdw_jax.metrics.layers import find_layers
-from vdw_jax.metrics.stacking import same_registry
+from vdw_jax.report.candidates import (
+    HandoverError,
+    choose,
+    read_candidates,
+    read_samples,
+    saved_request,
+)
 from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.describe import describe
-from vdw_jax.report.handover import HandoverError, choose, read_samples
+from vdw_jax.report.layout import PAGE_NAME, RELAXED_PREFIX, REQUEST_NAME, is_samples
+from vdw_jax.report.page import render_page
+from vdw_jax.report.ranking import add_ranks
+from vdw_jax.report.relaxing import KEYS, MOST_STEPS, relax_crystal
 from vdw_jax.report.table import text_table
 from vdw_jax.report.writer import refuse_existing, write_samples
-from vdw_jax.structures.errors import DataError
 from vdw_jax.structures.potentials import CHOICE, create_calculator
+from vdw_jax.training.interrupt import GracefulExit
 from vdw_jax.training.progress import Progress
 
-IN_PLANE = [1, 1, 0, 0, 0, 1]
-"""Strains of a slab that may relax, in Voigt's order."""
+INTERRUPTED = "not relaxed: interrupted"
+"""The problem of those that were not reached."""
 
-LARGEST_FORCE_EV_PER_ANGSTROM = 0.05
-MOST_STEPS = 200
+COMPUTED = {
+    "formation_energy_ev": "relaxed_formation_energy_ev",
+    "binding_energy_ev_per_a2": "relaxed_binding_energy_ev_per_a2",
+    "lattice_constant_angstrom": "lattice_constant_angstrom",
+    "gap_angstrom": "gap_angstrom",
+}
+"""Targets whose value for the relaxed structure is computed or measured, and the column that holds it."""
 
-
-def relax_crystal(
-    crystal: Crystal,
-    calculator: Any,
-    largest_force: float = LARGEST_FORCE_EV_PER_ANGSTROM,
-    most_steps: int = MOST_STEPS,
-) -> tuple[Crystal, dict[str, Any]]:
-    """A relaxed copy, and what is to be said of it. Never raises for what the calculator does: it is said.
-
-    Keys: `converged`, `steps`, `energy_ev` (of the cell, relaxed), `energy_gained_ev` (above 0), `largest_force`
-    (eV/A), `binding_energy_ev_per_a2` (E(bilayer) - E(layers as they are in it), over the area; below 0 where bound),
-    `gap_before` and `gap_after` (A), `strain` (of the root of the area), `moved` (largest displacement of an atom
-    beside the strain, A), `stacking_kept` (`stacking.same_registry`), `problem` (text where it failed). Those that do
-    not apply are None.
-
-    Args:
-      crystal: a slab relaxes a and b, bulk its whole cell.
-      calculator: of ASE, with energy, forces and stress.
-      largest_force: eV/Angstrom, on atoms and cell, where it is done.
-      most_steps: of BFGS.
-    """
-    row: dict[str, Any] = dict.fromkeys((
-        "converged", "steps", "energy_ev", "energy_gained_ev", "largest_force", "binding_energy_ev_per_a2",
-        "gap_before", "gap_after", "strain", "moved", "stacking_kept", "problem",
-    ))  # fmt: skip
-    atoms = crystal.to_ase()
-    atoms.calc = calculator
-    try:
-        start_ev = float(atoms.get_potential_energy())
-        cell: Any = FrechetCellFilter(atoms, mask=IN_PLANE if crystal.is_slab else None)
-        optimiser = BFGS(cell, logfile=None)
-        converged = bool(optimiser.run(fmax=largest_force, steps=most_steps))
-        end_ev = float(atoms.get_potential_energy())
-        force = float(np.linalg.norm(cell.get_forces(), axis=1).max())
-    except Exception as error:  # calculators have no common error
-        return crystal, row | {"converged": False, "problem": f"{type(error).__name__}: {error}".splitlines()[0][:200]}
-    relaxed = replace(crystal, positions=atoms.positions, cell=atoms.cell.array)
-    row |= {
-        "converged": converged, "steps": optimiser.get_number_of_steps(), "energy_ev": end_ev,
-        "energy_gained_ev": start_ev - end_ev, "largest_force": force, "strain": _side(relaxed) / _side(crystal) - 1,
-        "moved": _moved(crystal, relaxed),
-    }  # fmt: skip
-    if crystal.is_slab:
-        before, after = ((c.atomic_numbers, c.positions, c.cell) for c in (crystal, relaxed))
-        row |= {
-            "gap_before": describe(crystal)["gap_angstrom"], "gap_after": describe(relaxed)["gap_angstrom"],
-            "binding_energy_ev_per_a2": _binding(relaxed, end_ev, calculator),
-            "stacking_kept": same_registry(before, after),
-        }  # fmt: skip
-    return relaxed, row
-
-
-def _side(crystal: Crystal) -> float:
-    return float(np.sqrt(np.linalg.norm(np.cross(crystal.cell[0], crystal.cell[1]))))
-
-
-def _moved(before: Crystal, after: Crystal) -> float:
-    """Of fractions along periods, Cartesian across: what the strain does is no displacement."""
-    axes = 2 if before.is_slab else 3
-    size = slice(0, axes)
-    old, new = (c.centred_positions()[:, size] @ np.linalg.inv(c.cell[size, size]) for c in (before, after))
-    fraction = new - old
-    fraction -= np.round(fraction)
-    step = (fraction - fraction.mean(0)) @ after.cell[size, size]
-    if before.is_slab:
-        across = after.centred_positions()[:, 2] - before.centred_positions()[:, 2]
-        step = np.column_stack([step, across - across.mean()])
-    return float(np.linalg.norm(step, axis=1).max())
-
-
-def _binding(crystal: Crystal, energy_ev: float, calculator: Any) -> float | None:
-    """None unless it is two layers."""
-    stack = find_layers(crystal.atomic_numbers, crystal.positions, crystal.cell)
-    if stack.num_layers != 2:
-        return None
-    apart = 0.0
-    for layer in stack.layers:
-        alone: Atoms = crystal.to_ase()[list(layer.indices)]
-        alone.calc = calculator
-        apart += float(alone.get_potential_energy())
-    return (energy_ev - apart) / _side(crystal) ** 2
+_INTERRUPTED_STATUS = 130
+"""Of a command that Ctrl-C ended, as shells have it."""
 
 
 def relax_crystals(
@@ -126,27 +61,93 @@ def relax_crystals(
     calculator: Any,
     *,
     most_steps: int = MOST_STEPS,
+    potential: str | None = None,
+    spreads: Mapping[str, float] | None = None,
     quiet: bool = True,
 ) -> tuple[list[Crystal], list[dict[str, Any]]]:
-    """Relaxed copies, and their rows: what they say of a crystal is of the relaxed one, `relaxed_...` is what it took.
+    """Relaxed copies, and their rows: what they say is of the relaxed structures, the rank too.
+
+    Added are `relaxed_...`, what `relax_crystal` says; `relaxed_by`, the potential; and `unrelaxed_...`, what the row
+    said before, for all that is measured on the structure and for the rank. Ctrl-C (or SIGTERM) ends it: what is
+    finished stays, the others are as they were, with `INTERRUPTED` as their problem.
 
     Args:
       crystals: candidates.
       rows: for each its row of the table.
       calculator: as for `relax_crystal`.
       most_steps: of each relaxation.
+      potential: what the calculator is called.
+      spreads: standard deviation of each target, as for `ranking.add_ranks`.
       quiet: shows no progress line.
     """
     relaxed, told = [], []
-    with Progress(len(crystals), "relaxing", quiet) as progress:
+    with GracefulExit() as stop, Progress(len(crystals), "relaxing", quiet) as progress:
+
+        def on_step() -> None:
+            if stop.requested:
+                raise KeyboardInterrupt
+
+        is_stopped = False
         for count, (start, given) in enumerate(zip(crystals, rows, strict=True), 1):
-            crystal, found = relax_crystal(start, calculator, most_steps=most_steps)
-            row = {**given, **{f"relaxed_{key}": value for key, value in found.items()}}
+            crystal, found = start, dict.fromkeys(KEYS) | {"problem": INTERRUPTED}
+            if not is_stopped:
+                try:
+                    crystal, found = relax_crystal(
+                        start, calculator, most_steps=most_steps, on_step=on_step
+                    )
+                    progress.update(count)
+                except KeyboardInterrupt:
+                    is_stopped = True
             relaxed.append(crystal)
-            again = describe(crystal).items()
-            told.append(row | {key: value for key, value in again if key in row and key != "formula"})
-            progress.update(count)
-    return relaxed, told
+            told.append(_relaxed_row(start, crystal, given, found, potential))
+    return relaxed, _ranked(told, spreads)
+
+
+def _relaxed_row(
+    start: Crystal,
+    crystal: Crystal,
+    given: Mapping[str, Any],
+    found: Mapping[str, Any],
+    potential: str | None,
+) -> dict[str, Any]:
+    measured = {
+        key: value for key, value in describe(crystal).items() if key not in ("formula", "atoms")
+    }
+    before = {} if measured.keys() <= given.keys() else describe(start)
+    row = {"id": crystal.id, "formula": crystal.formula} | dict(given) | measured
+    row |= {f"relaxed_{key}": value for key, value in found.items()} | {"relaxed_by": potential}
+    former = {key: given.get(key, before.get(key)) for key in measured} | {
+        "rank": given.get("rank")
+    }
+    return row | {f"unrelaxed_{key}": value for key, value in former.items()}
+
+
+def _ranked(
+    rows: Sequence[Mapping[str, Any]], spreads: Mapping[str, float] | None = None
+) -> list[dict[str, Any]]:
+    """Rows with the rank of the relaxed structures: by what was computed where that is known, else as predicted."""
+    plain = [{key: value for key, value in row.items() if not _is_of_ranking(key)} for row in rows]
+    computed = {
+        name: column
+        for name, column in COMPUTED.items()
+        if any(row.get(column) is not None for row in plain)
+    }
+    stand_ins = [
+        row | {f"predicted_{name}": row.get(column) for name, column in computed.items()}
+        for row in plain
+    ]
+    ranked = add_ranks(stand_ins, spreads)
+    added = [{key: value for key, value in row.items() if _is_of_ranking(key)} for row in ranked]
+    return [row | extra for row, extra in zip(plain, added, strict=True)]
+
+
+def _is_of_ranking(key: str) -> bool:
+    return key.startswith("miss_") or key in (
+        "rank",
+        "formula_met",
+        "chemical_system_met",
+        "on_front",
+    )
 
 
 def relax_samples(
@@ -157,59 +158,153 @@ def relax_samples(
     *,
     calculator: Any = None,
     most_steps: int = MOST_STEPS,
+    out: str | Path | None = None,
     overwrite: bool = False,
     quiet: bool = True,
+    on_note: Callable[[str], None] | None = None,
 ) -> tuple[Path, list[dict[str, Any]]]:
-    """Relaxes what sample.py wrote, as `relax_crystals` does.
+    """Relaxes what sample.py wrote, or the structures of a file, as `relax_crystals` does.
+
+    Where an earlier call was interrupted, it goes on with those that were not reached.
 
     Args:
-      directory: what sample.py wrote.
+      directory: what sample.py wrote, or what `candidates.read_candidates` reads.
       potential: as for `potentials.create_calculator`; names the new folder.
-      ids, best: as for `handover.choose`.
+      ids, best: as for `candidates.choose`.
       calculator: that of the potential, if it is there already.
       most_steps: of each relaxation.
-      overwrite: replaces an earlier output.
+      out: the new folder; by default `relaxed-<potential>` in a folder of samples, and
+        `<name>-relaxed-<potential>` beside other structures.
+      overwrite: replaces an earlier output, and only that.
       quiet: shows no progress line.
+      on_note: called with each thing that the user should know, one line.
 
     Returns:
       The new folder, and its rows.
 
     Raises:
-      HandoverError: no samples there, or an unknown id.
-      DataError: no such potential, or it is not installed.
-      FileExistsError: there is one already.
+      HandoverError: no structures there, or an unknown id.
+      DataError: no such potential, or it is not installed; an id that cannot be the name of a file.
+      FileExistsError: there is one already, and it is finished or of other candidates.
+      OSError: it cannot be written.
     """
-    crystals, rows = read_samples(directory)
+    crystals, rows = read_candidates(directory, on_note)
     places = choose(rows, ids, best)
-    target = Path(directory) / f"relaxed-{potential.replace(':', '.')}"
-    refuse_existing(target, overwrite=overwrite)
+    crystals, rows = [crystals[place] for place in places], [rows[place] for place in places]
+    target = Path(out) if out is not None else _default_target(Path(directory), potential)
+    if out is None and target.is_symlink():
+        raise FileExistsError(
+            f"{target} is a link, which is not followed; name where to write with --out"
+        )
+    earlier = {} if overwrite else _interrupted(target, crystals, potential)
+    refuse_existing(target, overwrite=overwrite or bool(earlier))
     calculator = create_calculator(potential) if calculator is None else calculator
-    chosen = [crystals[place] for place in places], [rows[place] for place in places]
-    relaxed, told = relax_crystals(*chosen, calculator, most_steps=most_steps, quiet=quiet)
-    write_samples(target, relaxed, told, overwrite=overwrite)
+    going = [place for place, crystal in enumerate(crystals) if crystal.id not in earlier]
+    found = relax_crystals(
+        [crystals[place] for place in going],
+        [rows[place] for place in going],
+        calculator,
+        most_steps=most_steps,
+        potential=potential,
+        quiet=quiet,
+    )
+    done = earlier | {row["id"]: (crystal, row) for crystal, row in zip(*found, strict=True)}
+    relaxed = [done[crystal.id][0] for crystal in crystals]
+    told = _ranked([done[crystal.id][1] for crystal in crystals])
+    request = saved_request(Path(directory))
+    record = {**request, "relaxed": potential}
+    extra = {PAGE_NAME: render_page(relaxed, told, record)}
+    if request:
+        extra[REQUEST_NAME] = json.dumps(record, indent=2) + "\n"
+    write_samples(target, relaxed, told, overwrite=overwrite or bool(earlier), extra=extra)
     return target, told
 
 
+def _default_target(source: Path, potential: str) -> Path:
+    name = RELAXED_PREFIX + re.sub(r"[^A-Za-z0-9_.+-]", ".", potential)
+    if is_samples(source):
+        return source / name
+    whole = source.resolve()
+    return whole.with_name(f"{whole.name.split('.')[0]}-{name}")
+
+
+def _interrupted(
+    target: Path, crystals: Sequence[Crystal], potential: str
+) -> dict[str, tuple[Crystal, dict[str, Any]]]:
+    """What an interrupted call finished, by id; nothing where there was none, or it was of other candidates."""
+    if not is_samples(target):
+        return {}
+    try:
+        relaxed, rows = read_samples(target)
+    except ValueError:
+        return {}
+    unfinished = [row.get("relaxed_problem") == INTERRUPTED for row in rows]
+    if not any(unfinished) or [crystal.id for crystal in relaxed] != [
+        crystal.id for crystal in crystals
+    ]:
+        return {}
+    for crystal, start, row, is_left in zip(relaxed, crystals, rows, unfinished, strict=True):
+        is_same = (
+            np.array_equal(crystal.atomic_numbers, start.atomic_numbers)
+            and row.get("relaxed_by") == potential
+        )
+        if (
+            not is_same
+            or is_left
+            and not np.allclose(crystal.positions, start.centred_positions(), atol=1e-6)
+        ):
+            return {}
+    return {
+        crystal.id: (crystal, row)
+        for crystal, row, is_left in zip(relaxed, rows, unfinished, strict=True)
+        if not is_left
+    }
+
+
 def summary(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Table of the candidates, and a line of means."""
+    """Table of the candidates, a line of means, and what went wrong."""
+    if not rows:
+        return "no candidates to relax"
     shown = {
         "id": "id", "formula": "formula", "relaxed_converged": "converged", "relaxed_steps": "steps",
         "relaxed_energy_gained_ev": "gained (eV)", "relaxed_gap_before": "gap before (A)",
         "relaxed_gap_after": "gap (A)", "relaxed_strain": "strain",
-        "relaxed_binding_energy_ev_per_a2": "binding (eV/A2)", "relaxed_stacking_kept": "stacking kept",
+        "relaxed_formation_energy_ev": "formation (eV)", "relaxed_binding_energy_ev_per_a2": "binding (eV/A2)",
+        "relaxed_stacking_kept": "stacking kept",
     }  # fmt: skip
-    table = text_table([{title: row[key] for key, title in shown.items()} for row in rows], max_rows=20)
+    table = text_table(
+        [{title: row.get(key) for key, title in shown.items()} for row in rows], max_rows=20
+    )
 
     def mean(key: str) -> str:
-        values = [float(row[f"relaxed_{key}"]) for row in rows if row[f"relaxed_{key}"] is not None]
-        return f"{np.mean(values):.3g}" if values else "-"
+        values = [row.get(f"relaxed_{key}") for row in rows if not row.get("relaxed_problem")]
+        finite = [float(value) for value in values if value is not None and np.isfinite(value)]
+        return f"{np.mean(finite):.3g}" if finite else "-"
 
-    done = sum(bool(row["relaxed_converged"]) for row in rows)
+    done = sum(bool(row.get("relaxed_converged")) for row in rows)
     means = (
         f"{mean('steps')} steps, {mean('energy_gained_ev')} eV gained, gap {mean('gap_before')} to "
         f"{mean('gap_after')} A, atoms moved {mean('moved')} A at most"
     )
-    return f"{table}\n{done} of {len(rows)} converged; on average {means}"
+    lines = [table, f"{done} of {len(rows)} converged; on average {means}", *_problems(rows)]
+    if left := num_interrupted(rows):
+        lines.append(
+            f"interrupted: {left} of {len(rows)} are not relaxed; the same command goes on with them"
+        )
+    return "\n".join(lines)
+
+
+def num_interrupted(rows: Sequence[Mapping[str, Any]]) -> int:
+    """Candidates that were not reached."""
+    return sum(row.get("relaxed_problem") == INTERRUPTED for row in rows)
+
+
+def _problems(rows: Sequence[Mapping[str, Any]], most: int = 5) -> list[str]:
+    failed = [row for row in rows if row.get("relaxed_problem") not in (None, INTERRUPTED)]
+    lines = [f"{row['id']} stays as it was: {row['relaxed_problem']}" for row in failed[:most]]
+    return lines + (
+        [f"and {len(failed) - most} more, see relaxed_problem"] if len(failed) > most else []
+    )
 
 
 def main() -> None:
@@ -218,26 +313,37 @@ def main() -> None:
         prog="python -m vdw_jax.report.relaxation", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
     )  # fmt: skip
-    parser.add_argument("directory", help="what sample.py wrote")
+    parser.add_argument("directory", help="what sample.py wrote, or a file or folder of structures")
     parser.add_argument("--potential", required=True, help=CHOICE)
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--ids", metavar="ID,ID", help="these candidates; default: all")
     which.add_argument("--best", metavar="N", type=int, help="the N best by rank")
-    parser.add_argument("--steps", metavar="N", type=int, default=MOST_STEPS, help="at most; default: %(default)s")
+    parser.add_argument(
+        "--steps", metavar="N", type=int, default=MOST_STEPS, help="at most; default: %(default)s"
+    )
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        help="default: relaxed-POTENTIAL, in the directory or beside the file",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier output")
     parser.add_argument("--quiet", action="store_true", help="no progress line")
     given = parser.parse_args()
     ids = None if given.ids is None else [name for name in given.ids.split(",") if name]
     try:
+        if given.steps < 0:
+            raise HandoverError(f"--steps is at least 0, not {given.steps}")
         target, told = relax_samples(
-            given.directory, given.potential, ids, given.best, most_steps=given.steps, overwrite=given.overwrite,
-            quiet=given.quiet,
+            given.directory, given.potential, ids, given.best, most_steps=given.steps, out=given.out,
+            overwrite=given.overwrite, quiet=given.quiet, on_note=lambda text: print(f"note: {text}", file=sys.stderr),
         )  # fmt: skip
-    except (HandoverError, DataError, FileExistsError, ValueError) as error:
+    except (ValueError, OSError) as error:
         print(f"relaxation: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     print(summary(told))
     print(target)
+    if num_interrupted(told):
+        raise SystemExit(_INTERRUPTED_STATUS)
 
 
 if __name__ == "__main__":

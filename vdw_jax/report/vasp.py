@@ -14,6 +14,8 @@ from pymatgen.io.vasp.inputs import Kpoints, Poscar
 from pymatgen.io.vasp.sets import MPRelaxSet, VaspInputSet
 
 from vdw_jax.report.crystal import Crystal
+from vdw_jax.report.layout import FLOW_TITLE, VASP_README
+from vdw_jax.structures.ids import check_ids
 
 KPOINT_LENGTH_ANGSTROM = 36.0
 """k-points along a vector times its length, at least; 9 or 10 along a lattice constant of 4 Angstrom."""
@@ -87,8 +89,10 @@ def write_vasp(directory: Path, crystals: Sequence[Crystal]) -> None:
     """A folder a candidate with INCAR, KPOINTS, POSCAR and POTCAR.spec, and a README.
 
     Raises:
-      ValueError: an element that has no potential in the set; the message names the candidate.
+      ValueError: an id that cannot be the name of a folder, or an element that has no potential in the set; the
+        message names the candidate.
     """
+    check_ids(crystal.id for crystal in crystals)
     for crystal in crystals:
         folder = directory / crystal.id
         folder.mkdir(parents=True)
@@ -104,7 +108,7 @@ def write_vasp(directory: Path, crystals: Sequence[Crystal]) -> None:
         assert kpoints is not None
         kpoints.write_file(folder / "KPOINTS")
         write_poscar(folder / "POSCAR", crystal)
-    (directory / "README.txt").write_text(README, encoding="utf-8")
+    (directory / VASP_README).write_text(README, encoding="utf-8")
 
 
 def write_poscar(path: Path, crystal: Crystal) -> None:
@@ -128,4 +132,4 @@ def relax_flow(crystals: Sequence[Crystal]) -> Any:
         job = maker.make(crystal.to_pymatgen())
         job.metadata = {"id": crystal.id}
         jobs.append(job)
-    return Flow(jobs, name="vdw_jax candidates")
+    return Flow(jobs, name=FLOW_TITLE)

@@ -100,3 +100,12 @@ def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str,
     """
     arrays = load_npz(path)
     return json.loads(str(arrays.pop("record"))), arrays
+
+
+def has_record(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is one that `write_arrays` wrote, by the names in it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "record.npy" in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False

@@ -72,6 +72,7 @@ def create_calculator(name: str, device: str = "cpu") -> Any:
     """The ASE calculator of a potential, for crystals of any periodicity; names and errors as `create_potential`.
 
     "mace" (MACE-MP, without D3; fetches its weights at the first use) is known here alone.
+    What `module:function` names is imported and called: such a name is to come from the user, never from a file.
     `+d3` behind a name adds dispersion: DFT-D3 of pairs with zero damping, for PBE. `sevennet` has it already.
     """
     plain = name.removesuffix("+d3")
@@ -107,8 +108,9 @@ def create_calculator(name: str, device: str = "cpu") -> Any:
         raise DataError(f"unknown potential {name!r}; choose {', '.join(NAMES)}, or package.module:function")
     try:
         return getattr(importlib.import_module(package), function)()
-    except (ImportError, AttributeError) as error:
-        raise DataError(f"potential {name!r} cannot be made: {error}") from None
+    except Exception as error:  # the function is the user's own
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"potential {name!r} cannot be made: {reason}") from None
 
 
 @contextlib.contextmanager

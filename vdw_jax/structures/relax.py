@@ -17,6 +17,9 @@ from vdw_jax.structures.potentials import Potential
 FIRST_CURVATURE = 70.0
 LONGEST_STEP_ANGSTROM = 0.2
 
+LARGEST_STRETCH = 2.0
+"""Of the lattice constant while it relaxes, up or down. Beyond that the potential has lost the slab."""
+
 
 @dataclass(frozen=True)
 class Relaxed:
@@ -27,7 +30,7 @@ class Relaxed:
     energy: np.ndarray  # [R] eV a cell
     largest_force: np.ndarray  # [R] eV/Angstrom, over atoms (all directions) and cell
     steps: np.ndarray  # [R] int
-    converged: np.ndarray  # [R] bool
+    converged: np.ndarray  # [R] bool; never where energy or forces are not finite, or the cell left all bounds
 
 
 def relax(
@@ -40,6 +43,9 @@ def relax(
     max_steps: int = 200,
 ) -> Relaxed:
     """Relaxes R slabs.
+
+    A slab whose energy or forces are not finite, or whose lattice constant doubles or halves, stays where that
+    happened and is not converged; the others go on.
 
     Args:
       potential: see `vdw_jax.structures.potentials`.
@@ -60,6 +66,7 @@ def relax(
     curvature = np.tile(FIRST_CURVATURE * np.eye(width + 1), (rows, 1, 1))
     last_state, last_slope = np.zeros_like(state), np.zeros_like(state)
     energy, worst, steps = np.zeros(rows), np.full(rows, np.inf), np.zeros(rows, int)
+    lost = np.zeros(rows, bool)
 
     def place(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         scaled = cell[chosen].copy()
@@ -77,7 +84,7 @@ def relax(
         cell_force = np.abs(found.virial[:, [0, 1, 0], [0, 1, 1]]).max(1) / size[active]
         worst[active] = np.maximum(np.linalg.norm(found.forces, axis=-1).max(1), cell_force)
         going = ~(worst[active] < largest_force)
-        going &= np.isfinite(slope).all(1)
+        going &= np.isfinite(slope).all(1) & np.isfinite(worst[active]) & np.isfinite(found.energy)
         if step == max_steps or not going.any():
             break
         active, slope = active[going], slope[going]
@@ -86,21 +93,30 @@ def relax(
                                          slope - last_slope[active])  # fmt: skip
         last_state[active], last_slope[active] = state[active], slope
         state[active] += _step(curvature[active], slope)
+        bounded = np.abs(state[active, -1] / length[active]) < math.log(LARGEST_STRETCH)
+        lost[active[~bounded]] = True
+        active = active[bounded]
+        if len(active) == 0:
+            break
     placed, scaled = place(np.arange(rows))
     placed[~real] = 0.0
-    return Relaxed(placed, scaled, energy, worst, steps, worst < largest_force)
+    converged = (worst < largest_force) & np.isfinite(energy) & ~lost
+    return Relaxed(placed, scaled, energy, worst, steps, converged)
 
 
 def _updated(curvature: np.ndarray, moved: np.ndarray, change: np.ndarray) -> np.ndarray:
-    """The BFGS update; left as it is where hardly anything moved."""
+    """The BFGS update; left as it is where hardly anything moved, the first one again where it is not finite."""
     along = np.einsum("ri,ri->r", moved, change)
     bent = np.einsum("rij,rj->ri", curvature, moved)
     still = np.abs(moved).max(1) < 1e-7
+    first = FIRST_CURVATURE * np.eye(curvature.shape[-1])
     safe = np.where(still, 1.0, along)
     own = np.where(still, 1.0, np.einsum("ri,ri->r", moved, bent))
-    more = np.einsum("ri,rj->rij", change, change) / safe[:, None, None]
-    more -= np.einsum("ri,rj->rij", bent, bent) / own[:, None, None]
-    return curvature + np.where(still[:, None, None], 0.0, more)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        more = np.einsum("ri,rj->rij", change, change) / safe[:, None, None]
+        more -= np.einsum("ri,rj->rij", bent, bent) / own[:, None, None]
+    updated = curvature + np.where(still[:, None, None], 0.0, more)
+    return np.where(np.isfinite(updated).all((1, 2))[:, None, None], updated, first)
 
 
 def _step(curvature: np.ndarray, slope: np.ndarray) -> np.ndarray:

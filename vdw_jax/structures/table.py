@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from vdw_jax.structures.csv_text import restored
 from vdw_jax.structures.errors import DataError
 
 LONGEST_CELL = 10_000_000
@@ -40,6 +41,8 @@ def read_table(
 ) -> tuple[list[str], Iterator[Row | TableError]]:
     """Header and rows of a table; columns without a name are called "column_0" and so on.
 
+    A `'` in front of what a spreadsheet would take for a formula is none of the text (`csv_text`).
+
     Args:
         path: for messages.
         text: of the file.
@@ -63,7 +66,7 @@ def read_table(
         raise DataError(
             f"{path}: header: {len(first)} columns; at most {MOST_COLUMNS} are read. Remove some"
         )
-    names = [name.strip() or f"column_{place}" for place, name in enumerate(first)]
+    names = [restored(name.strip()) or f"column_{place}" for place, name in enumerate(first)]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise DataError(
@@ -118,7 +121,7 @@ def _rows(header: list[str], rows: Iterator[list[str]]) -> Iterator[Row | TableE
                 "Quote cells that hold commas or line breaks; write every cell",
             )
             continue
-        cells = dict(zip(header, row, strict=True))
+        cells = dict(zip(header, map(restored, row), strict=True))
         garbled = [name for name, cell in cells.items() if "\0" in cell]
         if garbled:
             yield TableError(place, garbled[0], "bytes that are no text", "Save the file as UTF-8")
