@@ -21,7 +21,9 @@ def test_case_01_content_against_formula(case, run, name):
     assert "B La" in answer.out and "B6 La, Z = 1" in answer.out
 
 
-@pytest.mark.parametrize("name", ["occupancy_dot", "occupancy_question", "occupancy_all_question", "b_iso_question"])
+@pytest.mark.parametrize(
+    "name", ["occupancy_dot", "occupancy_question", "occupancy_all_question", "b_iso_question"]
+)
 def test_case_04_occupancy_unknown(case, name):
     assert read(case("04") / f"{name}.cif").num_atoms.tolist() == [8]
 
