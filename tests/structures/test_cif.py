@@ -14,11 +14,12 @@ from vdw_jax.structures.load import load_structures
 
 HEXAGONAL = (3.16, 3.16, 12.29, 90, 90, 120)
 MOS2_SITES = ("Mo1 Mo 0.3333 0.6667 0.25", "S1 S 0.3333 0.6667 0.621")
-P63MMC = (
+_P63MMC = (
     "x,y,z -y,x-y,z -x+y,-x,z -x,-y,z+1/2 y,-x+y,z+1/2 x-y,x,z+1/2 y,x,-z x-y,-y,-z -x,-x+y,-z -y,-x,-z+1/2 "
     "-x+y,y,-z+1/2 x,x-y,-z+1/2 -x,-y,-z y,-x+y,-z x-y,x,-z x,y,-z+1/2 -y,x-y,-z+1/2 -x+y,-x,-z+1/2 -y,-x,z "
     "-x+y,y,z x,x-y,z y,x,z+1/2 x-y,-y,z+1/2 -x,-x+y,z+1/2"
-).split()
+)
+P63MMC = _P63MMC.split()
 CUBIC = (4.157, 4.157, 4.157, 90, 90, 90)
 LAB6_SITES = ("La1 La 0 0 0", "B1 B 0.1975 0.5 0.5")
 
@@ -239,7 +240,7 @@ def test_what_is_no_element_is_never_read_as_one(symbol):
 
 @pytest.mark.parametrize(
     "symbol,element",
-    [("Ga", "Ga"), ("Ga3+", "Ga"), ("Ga+3", "Ga"), ("Ga0+", "Ga"), ("O2-", "O"), ("Fe2.5+", "Fe"), ("D", "H"), ("T", "H")],
+    [("Ga", "Ga"), ("Ga3+", "Ga"), ("Ga+3", "Ga"), ("O2-", "O"), ("Fe2.5+", "Fe"), ("D", "H"), ("T", "H")],
 )
 def test_symbols_of_elements(symbol, element):
     assert counts(cif(CUBIC, [f"{symbol}_1 {symbol} 0 0 0"])) == {element: 1}
