@@ -83,7 +83,8 @@ def read(path: Path, kind: str, content: bytes) -> dict[str, Any]:
     """What became of a file, and where others differ."""
     from vdw_jax.structures.entries import Entry
     from vdw_jax.structures.errors import DataError
-    from vdw_jax.structures.load import load_structures, open_reading
+    from vdw_jax.structures.load import load_structures
+    from vdw_jax.structures.reading import open_reading
 
     try:
         data, problems = load_structures(

@@ -125,20 +125,3 @@ def test_a_cell_that_is_too_large_or_too_small_is_named(tmp_path, cell, words):
     )
     _, problems = read(tmp_path, chain)
     assert [problem.field for problem in problems] == ["cell"] and words in problems[0].reason
-
-
-def test_slabs_among_crystals_are_counted(tmp_path, slab, capsys):
-    salt = Atoms(
-        "NaCl",
-        [[0, 0, 0], [2.8, 0, 0]],
-        cell=[[0, 2.8, 2.8], [2.8, 0, 2.8], [2.8, 2.8, 0]],
-        pbc=True,
-    )
-    data, problems = read(tmp_path, salt, salt, slab)
-    assert (len(data), problems, data.periodicity) == (3, [], BULK)
-    assert (
-        "1 of 3 structures have the vacuum of a slab; they are read as crystals"
-        in capsys.readouterr().err
-    )
-    read(tmp_path, salt, salt, slab, periodicity="bulk")
-    assert capsys.readouterr().err == ""

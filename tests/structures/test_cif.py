@@ -346,4 +346,4 @@ def test_huge_loops_are_refused_within_memory(tmp_path):
     assert "200000 atom sites; at most" in refused(cif(CUBIC, sites))
     (tmp_path / "a.cif").write_bytes(b"#" * 20_000_001)
     _, problems = load_structures(tmp_path / "a.cif", on_error="skip", use_cache=False)
-    assert "longer than 20,000,000 bytes" in problems[0].reason
+    assert "longer than 20,000,000 characters" in problems[0].reason

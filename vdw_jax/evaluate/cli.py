@@ -24,6 +24,7 @@ from vdw_jax.structures.source import SOURCES
 
 if TYPE_CHECKING:
     from vdw_jax.evaluate.scoring import EnergyModel
+    from vdw_jax.types import Periodicity
 
 PARTS = ("reconstruction", "generation", "conditional")
 
@@ -79,9 +80,11 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, default=Path("evaluation"), help="folder; parts share its summary.json")
     command.add_argument("--checkpoint", type=Path, help="workdir or export of train.py; what ships by default")
     command.add_argument("--structures", type=Path, metavar="PATH",
-                         help="score these instead: a folder of CIFs or an extended XYZ file")  # fmt: skip
+                         help="score these instead: any file or folder that `check` reads")  # fmt: skip
+    command.add_argument("--periodicity", choices=("auto", "slab", "bulk"), default="auto",
+                         help="with --structures: what they are; default: what the data or the files say")  # fmt: skip
     command.add_argument("--only", choices=("generate", "score"), help="one half; the other may run elsewhere")
-    command.add_argument("--data", help="data set by name, or a CSV file; that of the checkpoint by default")
+    command.add_argument("--data", help="data set by name, or a file; that of the checkpoint by default")
     command.add_argument("--split", choices=("structure", "pair"), help="that of the checkpoint by default")
     command.add_argument("--family", choices=(*FAMILIES, "all"),
                          help="of the test part; default: j2dh8 for reconstruction, else all")  # fmt: skip
@@ -121,6 +124,8 @@ def _check(given: argparse.Namespace) -> None:
             raise UsageError("--structures takes no --checkpoint and nothing is generated")
         if given.part == "reconstruction" and given.truth is None:
             raise UsageError("--structures needs --truth: what they are reconstructions of")
+    elif given.periodicity != "auto":
+        raise UsageError("--periodicity goes with --structures")
     elif getattr(given, "truth", None) is not None or getattr(given, "asked", None) is not None:
         raise UsageError("--truth and --asked go with --structures")
 
@@ -217,30 +222,52 @@ def _read(given: argparse.Namespace, part: str):
         return reading.load_samples(path), None
     settings = _data_settings(given)
     reference = None
-    periodicity = SLAB
+    periodicity: str | Periodicity = given.periodicity
     if part == "generation" or given.data is not None:
         reference = load_reference(settings)
-        periodicity = reference.data.periodicity
-    crystals, columns = reading.read_structures(given.structures, periodicity)
+        periodicity = _agreed(given.periodicity, reference.data.periodicity)
+    truths = None
+    if part == "reconstruction":
+        truths = reading.read_structures(given.truth, periodicity, all_usable=True)
+        # What the true structures are, the others should be: without vacuum they are no slabs.
+        periodicity = truths.periodicity if periodicity == "auto" else periodicity
+    read = reading.read_structures(given.structures, periodicity)
     record: dict[str, Any] = {
         "structures": str(given.structures), "device": "none", "seed": given.seed, "command": _command(),
         "date": datetime.date.today().isoformat(), "data": settings,
         "data_hash": reference.data_hash if reference else "",
+        "read_as": "slabs" if read.periodicity == SLAB else "crystals",
     }  # fmt: skip
     if part == "generation":
-        return reading.Samples(crystals, record), reference
-    if part == "reconstruction":
-        truths, _ = reading.read_structures(given.truth, periodicity)
-        paired, how = reading.pair_up(crystals, truths)
-        return reading.Samples(paired, record | {"truth": str(given.truth), "paired_by": how}, truths), None
+        return reading.Samples(read.crystals, record), reference
+    if truths is not None:
+        paired, how = reading.pair_up(read.crystals, truths.crystals)
+        return reading.Samples(paired, record | {"truth": str(given.truth), "paired_by": how}, truths.crystals), None
+    columns: list[dict[str, Any]] = read.asked
     origin = str(given.asked or given.structures)
     if given.asked is not None:
         table = reading.read_asked(given.asked)
-        missing = [crystal.id for crystal in crystals if crystal.id not in table]
+        missing = [crystal.id for crystal in read.crystals if crystal.id not in table]
         if missing:
             raise UsageError(f"{given.asked}: no row with id {missing[0]!r}")
-        columns = [table[crystal.id] for crystal in crystals]
-    return reading.Samples(crystals, record, asked=reading.asked_of(crystals, columns, origin)), None
+        columns = [dict(table[crystal.id]) for crystal in read.crystals]
+    return reading.Samples(read.crystals, record, asked=reading.asked_of(read.crystals, columns, origin)), None
+
+
+def _agreed(told: str, of_data: Periodicity) -> str | Periodicity:
+    """What the structures should be, where there is a data set to hold them against.
+
+    Raises:
+        UsageError: something else is told.
+    """
+    from vdw_jax.types import SLAB
+
+    name = "slab" if of_data == SLAB else "bulk"
+    if told == "auto":
+        return of_data
+    if told != name:
+        raise UsageError(f"--periodicity={told}, but the data set holds {name} structures; name another with --data")
+    return told
 
 
 def _data_settings(given: argparse.Namespace) -> dict[str, Any]:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import ase.io
 import numpy as np
 from numpy.typing import NDArray
 
 from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.samples import to_crystals
-from vdw_jax.structures import slabs
 from vdw_jax.structures.arrays import crystals_in, read_arrays
-from vdw_jax.structures.cif import parse_cif
+from vdw_jax.structures.contents import read_text
 from vdw_jax.structures.dataset import CrystalDataset
-from vdw_jax.structures.entries import StructureError
-from vdw_jax.types import SLAB, Periodicity
+from vdw_jax.structures.entries import Entry
+from vdw_jax.structures.errors import DataError, Problem
+from vdw_jax.structures.load import read_crystals
+from vdw_jax.structures.property_table import CGCNN_FILE, PROPERTIES_FILE
+from vdw_jax.structures.table import TableError, read_table
+from vdw_jax.structures.values import is_absent
+from vdw_jax.types import Periodicity
 
 
 class SamplesError(ValueError):
@@ -64,7 +67,7 @@ def load_samples(path: Path) -> Samples:
                 for kind, formula, energy in columns
             ]  # fmt: skip
         predicted = arrays["predicted"][:, 0].astype(float) if arrays["predicted"].shape[1] else None
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise SamplesError(f"{path}: not what the generating half writes: {error}") from error
     return Samples(crystals, record, truths, asked, predicted)
 
@@ -73,84 +76,58 @@ def _crystals(arrays: dict[str, NDArray], prefix: str, periodicity: Periodicity)
     return to_crystals(crystals_in(arrays, prefix), periodicity)
 
 
-def read_structures(path: Path, periodicity: Periodicity) -> tuple[list[Crystal], list[dict[str, Any]]]:
-    """Structures of another generator: a directory of CIF files, or one extended XYZ file.
+@dataclass(frozen=True, eq=False)
+class Read:
+    """Structures of a file or folder, in its order."""
 
-    Ids are the names of the CIF files without `.cif`, or `id` in the info of a frame, or else its number. A directory
-    may hold its CIFs in `cif/`, as `sample.py` writes them. A CIF that cannot be read, and a frame with values that
-    are not finite, stays in as a crystal without atoms: it counts as invalid everywhere.
+    crystals: list[Crystal]  # without atoms where something is wrong: such a structure counts as invalid everywhere
+    asked: list[dict[str, Any]]  # for each, what its file says was asked: `asked_formula`, `asked_..._ev`
+    periodicity: Periodicity
+
+
+def read_structures(path: Path, periodicity: str | Periodicity, *, all_usable: bool = False) -> Read:
+    """Structures of another generator, from any file or folder that `load.read_crystals` reads.
+
+    A structure that cannot be used is named on stderr and stays in as a crystal without atoms.
 
     Args:
-        path: directory or file.
-        periodicity: SLAB takes c as the stacking axis and moves it along the normal, see `as_slab`.
-
-    Returns:
-        The crystals and, for each, what its frame says was asked (`asked_formula`, `asked_..._ev`).
+        path: file or folder.
+        periodicity: as for `load.read_crystals`.
+        all_usable: a structure that cannot be used is an error, as it is among the true ones.
 
     Raises:
-        SamplesError: nothing there, or a file that holds no structures.
+        SamplesError: nothing there, or a file that holds no structures or does not say whether they are slabs.
     """
-    if path.is_dir():
-        names = sorted(path.glob("*.cif")) or sorted((path / "cif").glob("*.cif"))
-        if not names:
-            raise SamplesError(f"{path}: no .cif files")
-        return [_from_cif(name, periodicity) for name in names], [{} for _ in names]
     try:
-        frames = ase.io.read(path, ":", format="extxyz")
-    except Exception as error:  # noqa: BLE001  ASE raises many kinds on bad files
-        raise SamplesError(f"{path}: not an extended XYZ file: {error}") from error
+        found = read_crystals(path, periodicity=periodicity)
+    except DataError as error:
+        raise SamplesError(str(error)) from error
+    if all_usable and found.problems:
+        raise SamplesError(str(found.problems[0]))
+    for problem in found.problems:
+        print(f"note: {problem}; it counts as invalid", file=sys.stderr)
+    rows = [row for row in found.rows if not _is_of_a_table(row)]
+    if not rows:
+        raise SamplesError(f"{path}: no structures")
     crystals, asked = [], []
-    for number, atoms in enumerate(frames):
-        name = str(atoms.info.get("id", f"s{number:04d}"))
-        periods = tuple(bool(period) for period in atoms.pbc)
-        crystals.append(
-            _standard(name, atoms.numbers, atoms.positions, np.array(atoms.cell), periodicity, across=periods[2])
-        )
-        asked.append({key: value for key, value in atoms.info.items() if key.startswith("asked_")})
-    return crystals, asked
+    for place, row in enumerate(rows):
+        if isinstance(row, Problem):
+            crystals.append(nothing(row.id or f"s{place:04d}", found.periodicity))
+            asked.append({})
+            continue
+        crystals.append(Crystal(row.id, row.atomic_numbers, row.positions, row.cell, found.periodicity))
+        asked.append({key: value for key, value in row.values.items() if key.startswith("asked_")})
+    return Read(crystals, asked, found.periodicity)
 
 
-def _from_cif(path: Path, periodicity: Periodicity) -> Crystal:
-    try:
-        numbers, fractions, cell = parse_cif(path.read_text(encoding="utf-8"))
-    except (StructureError, OSError, UnicodeDecodeError) as error:
-        print(f"note: {path}: {error}; it counts as invalid", file=sys.stderr)
-        return nothing(path.stem, periodicity)
-    return _standard(path.stem, numbers, fractions @ cell, cell, periodicity, across=True)
+def _is_of_a_table(row: Entry | Problem) -> bool:
+    """A row of a table of properties that names no structure file: there is nothing to be scored."""
+    return isinstance(row, Problem) and row.file.endswith((PROPERTIES_FILE, CGCNN_FILE))
 
 
 def nothing(name: str, periodicity: Periodicity) -> Crystal:
     """Stands for a structure that cannot be read."""
     return Crystal(name, np.zeros(0, int), np.zeros((0, 3)), np.full((3, 3), np.nan), periodicity)
-
-
-def _standard(
-    name: str, numbers: NDArray, positions: NDArray, cell: NDArray, periodicity: Periodicity, *, across: bool
-) -> Crystal:
-    finite = len(numbers) > 0 and np.isfinite(positions).all() and np.isfinite(cell).all()
-    if not finite or abs(np.linalg.det(cell)) < 1e-3:
-        return nothing(name, periodicity)
-    if periodicity == SLAB:
-        positions, cell = as_slab(positions, cell, across=across)
-    return Crystal(name, numbers, positions, cell, periodicity)
-
-
-def as_slab(positions: NDArray, cell: NDArray, *, across: bool = True) -> tuple[NDArray, NDArray]:
-    """A slab in the convention of this package, see `slabs.as_slab`.
-
-    The widest gap between atomic planes along c is taken for the vacuum, and what lies beyond it is moved below.
-
-    Args:
-        positions: [n, 3] Cartesian, Angstrom.
-        cell: [3, 3] rows a, b, c, Angstrom; c along or leaning from the normal.
-        across: c is a period, so that atoms may lie in different images; otherwise heights are taken as they are.
-
-    Returns:
-        positions [n, 3] and cell [3, 3].
-    """
-    if across:
-        positions = slabs.made_whole(positions @ np.linalg.inv(cell)) @ cell
-    return slabs.as_slab(positions, cell)
 
 
 def pair_up(crystals: Sequence[Crystal], truths: Sequence[Crystal]) -> tuple[list[Crystal], str]:
@@ -184,14 +161,19 @@ def read_asked(path: Path) -> dict[str, dict[str, str]]:
         SamplesError: the file cannot be read or has no column `id`.
     """
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SamplesError(f"{path}: not a CSV file: {error}") from error
-    for number, row in enumerate(rows, start=1):
-        if not row.get("id"):
-            raise SamplesError(f"{path}: row {number}: id: empty or no such column")
-    return {row["id"]: row for row in rows}
+        _, rows = read_table(path, read_text(path))
+        by_id: dict[str, dict[str, str]] = {}
+        for row in rows:
+            if isinstance(row, TableError):
+                raise SamplesError(f"{path}: row {row.place}: {row.field}: {row.reason}. {row.advice}")
+            name = row.cells.get("id", "").strip()
+            if not name or name in by_id:
+                reason = f"{name!r} occurs before" if name else "empty or no such column"
+                raise SamplesError(f"{path}: row {row.place}: id: {reason}")
+            by_id[name] = dict(row.cells)
+    except DataError as error:
+        raise SamplesError(str(error)) from error
+    return by_id
 
 
 def asked_of(crystals: Sequence[Crystal], columns: Sequence[dict[str, Any]], origin: str) -> list[dict[str, Any]]:
@@ -203,7 +185,9 @@ def asked_of(crystals: Sequence[Crystal], columns: Sequence[dict[str, Any]], ori
     asked: list[dict[str, Any]] = []
     for crystal, row in zip(crystals, columns, strict=True):
         formula = str(row.get("asked_formula") or "") or None
-        energies = [row[key] for key in row if key.startswith("asked_") and key.endswith("_ev") and row[key] != ""]
+        energies = [
+            row[key] for key in row if key.startswith("asked_") and key.endswith("_ev") and not is_absent(row[key])
+        ]
         try:
             energy = float(energies[0]) if energies else None
         except ValueError as error:

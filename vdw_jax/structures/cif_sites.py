@@ -42,7 +42,8 @@ def sites_of(block: Block) -> Sites:
     names = [label or f"{place + 1} ({types[place]})" for place, label in enumerate(labels)]
     has_formula = block.one("_chemical_formula_sum") is not None
     numbers = [
-        _element(name, *told, has_formula) for name, *told in zip(names, types, labels, strict=True)
+        _element(name, kind, label, has_formula)
+        for name, kind, label in zip(names, types, labels, strict=True)
     ]
     written = [block.of_sites(name) for name in FRACTIONS]
     fractions = [
@@ -71,7 +72,7 @@ def _element(name: str, kind: str | None, label: str | None, has_formula: bool) 
     by_label = _LABEL.fullmatch(label or "")
     labelled = by_label[1] if by_label and not _WATER.match(label or "") else None
     if kind is None:
-        if labelled not in known:
+        if labelled is None or labelled not in known:
             raise StructureError(
                 f"site {name}: the label names no element of H..Fm, and there is no type symbol"
             )

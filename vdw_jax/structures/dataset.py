@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vdw_jax.structures.arrays import load_npz
 from vdw_jax.structures.elements import SYMBOLS
 from vdw_jax.structures.errors import DataError
 from vdw_jax.structures.files import write_whole
 from vdw_jax.structures.formula import formula_string
+from vdw_jax.structures.names import resolve_names
 from vdw_jax.types import NUM_ELEMENTS, SLAB, CrystalBatch, Periodicity
 
 if TYPE_CHECKING:
@@ -36,7 +39,8 @@ class CrystalDataset:
     positions: np.ndarray  # [M, N, 3] float32, Cartesian, Angstrom, wrapped along periods, 0 on padding
     cell: np.ndarray  # [M, 3, 3] float32, rows a, b, c, Angstrom; a slab's c is (0, 0, height + vacuum)
     periodicity: Periodicity
-    scalars: dict[str, np.ndarray] = field(default_factory=dict)  # [M] float32 each, NaN where absent
+    scalars: dict[str, np.ndarray] = field(default_factory=dict)  # [M] each, NaN where absent; float64 of one's own
+    # files (energies of -1e5 eV differ by meV), float32 where it was stored so
     metadata: dict[str, np.ndarray] = field(default_factory=dict)  # [M] each, str or numbers
 
     def __post_init__(self) -> None:
@@ -152,8 +156,8 @@ class CrystalDataset:
             DataError: no such file, or no data set in it.
         """
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                flat = {name: archive[name] for name in archive.files}
+            flat = load_npz(path)
+            _require_kinds(flat)
             return cls(
                 ids=flat["ids"],
                 atomic_numbers=flat["atomic_numbers"],
@@ -165,8 +169,26 @@ class CrystalDataset:
                     k.removeprefix("metadata/"): v for k, v in flat.items() if k.startswith("metadata/")
                 },
             )
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, KeyError, ValueError, IndexError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise DataError(f"{os.fspath(path)}: not a saved data set: {error}") from error
+
+
+def _require_kinds(flat: dict[str, np.ndarray]) -> None:
+    """Arrays of the kinds that a data set has.
+
+    Raises:
+        ValueError: another one.
+    """
+    kinds = {"ids": "U", "atomic_numbers": "iu", "positions": "f", "cell": "f", "periodicity": "b"}
+    for name, values in flat.items():
+        expected = kinds.get(name, "f" if name.startswith("scalars/") else "Ufiub")
+        if values.dtype.kind not in expected:
+            raise ValueError(f"{name} is of type {values.dtype}")
+    numbers = flat["atomic_numbers"]
+    if numbers.ndim != 2 or numbers.size and not 0 <= numbers.min() <= numbers.max() <= NUM_ELEMENTS:
+        raise ValueError(f"atomic_numbers are no table of 0 to {NUM_ELEMENTS}")
+    if not all(np.isfinite(flat[name]).all() for name in ("positions", "cell")):
+        raise ValueError("a position or a cell is not finite")
 
 
 def _periodicity(values: np.ndarray) -> Periodicity:
@@ -247,14 +269,12 @@ def slab_dataset(
 
 
 def with_properties(dataset: CrystalDataset, properties: Sequence[str]) -> CrystalDataset:
-    """Keep the named columns as scalars; real-valued metadata may be named too.
+    """Keep the named columns (as `names.resolve_names` takes them) as scalars; real metadata may be named too.
 
     Raises:
         DataError: there is no such column.
     """
     reals = {name: values for name, values in dataset.metadata.items() if values.dtype.kind == "f"}
     columns = reals | dataset.scalars
-    for name in properties:
-        if name not in columns:
-            raise DataError(f"no property {name!r}; there are {', '.join(sorted(columns))}")
-    return replace(dataset, scalars={name: columns[name].astype(np.float32) for name in properties})
+    names = resolve_names(properties, columns, "data set")
+    return replace(dataset, scalars={name: columns[name] for name in names})

@@ -22,7 +22,14 @@ class Problem:
     field: str
     reason: str
     advice: str
+    id: str = ""  # of the structure, where it is known
+    num_atoms: int = 0  # of a structure that has more atoms than are asked for, else 0
+
+    @property
+    def message(self) -> str:
+        """What is wrong and what to do about it."""
+        return f"{self.reason}. {self.advice}"
 
     def __str__(self) -> str:
         row = f" row {self.row}:" if self.row else ""
-        return f"{self.file}:{row} {self.field}: {self.reason}. {self.advice}"
+        return f"{self.file}:{row} {self.field}: {self.message}"

@@ -1,129 +1,135 @@
-"""Files that hold one structure each, CIF and POSCAR: one of them, or a folder with a table of properties."""
+"""Files that hold one structure each, alone or in a folder with a table of their properties."""
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from vdw_jax.structures.cif import CIF_ADVICE, LONGEST_CIF, parse_cif
+from vdw_jax.structures.cif import CIF_ADVICE, parse_cif
+from vdw_jax.structures.contents import bare_name, read_text
 from vdw_jax.structures.entries import Entry, Reading, StructureError, first_line
 from vdw_jax.structures.errors import DataError, Problem
 from vdw_jax.structures.poscar import POSCAR_ADVICE, parse_poscar
+from vdw_jax.structures.property_table import PropertyTable, find_properties
 
-PROPERTIES_FILE = "properties.csv"
-"""Beside the files of a folder: `material_id` (name of the file, without .cif) and a column for each property."""
-
-_POSCAR = re.compile(r"(POSCAR|CONTCAR)([-_.\d].*)?|.*\.(vasp|poscar)", re.IGNORECASE)
-_SUFFIX = re.compile(r"\.(cif|vasp|poscar)$", re.IGNORECASE)
+_POSCAR = re.compile(r"(poscar|contcar)([-_.\d].*)?|.*\.(vasp|poscar)")
 _OTHER_FORMATS = (".csv", ".xyz", ".extxyz", ".json", ".db", ".npz")
+"""Not even a file called POSCAR.extxyz is a POSCAR."""
+
+_SUFFIX = re.compile(r"\.(cif|vasp|poscar)$", re.IGNORECASE)
+
+INNER_FOLDER = "cif"
+"""Where `sample.py` writes its CIFs: a folder without structures of its own may hold them there."""
 
 
-def structure_kind(path: Path) -> str | None:
-    """ "cif" or "poscar" by the name of a file, packed or not; None for anything else."""
-    name = _unpacked_name(path)
-    if name.lower().endswith(".cif"):
-        return "cif"
-    if name.lower().endswith(_OTHER_FORMATS):
-        return None
-    return "poscar" if _POSCAR.fullmatch(name) else None
+@dataclass(frozen=True)
+class SingleFormat:
+    """A kind of file with one structure in it."""
+
+    name: str  # as messages call it
+    is_named: Callable[[str], bool]  # by the file's name in small letters, without .gz
+    parse: Callable[[str], tuple[np.ndarray, np.ndarray, np.ndarray]]
+    """From the text: atomic numbers [n], Cartesian positions [n, 3], cell [3, 3] in rows, Angstrom."""
+    field: str  # of its problems
+    advice: str
 
 
-def _unpacked_name(path: Path) -> str:
-    return path.name[:-3] if path.name.lower().endswith(".gz") else path.name
-
-
-def structure_files(folder: Path) -> list[Path]:
-    """The CIF and POSCAR files of a folder, by name."""
-    return sorted(file for file in folder.iterdir() if structure_kind(file) and file.is_file())
-
-
-def read_structure_files(path: Path, unpacked: Callable[[Path], bytes]) -> Reading:
-    """One file, or every one of a folder; properties come from `properties.csv` in it.
-
-    Args:
-        path: a file of which `structure_kind` knows the kind, or a folder.
-        unpacked: gives the content of a file; raises DataError or OSError where it cannot.
-
-    Raises:
-        DataError: no such file in the folder, or its table of properties is no such table.
-    """
-    if not path.is_file() and not path.is_dir():
-        raise DataError(f"{path}: neither a file nor a folder")
-    files = [path] if path.is_file() else structure_files(path)
-    if not files:
-        raise DataError(f"{path}: no .cif or POSCAR file in this folder")
-    table = path / PROPERTIES_FILE
-    properties = _read_properties(table) if table.is_file() else {}
-    return Reading(len(files), _read_files(files, properties, table, unpacked))
-
-
-def _id_of(file: Path) -> str:
-    """m1 for m1.cif; POSCAR.relaxed keeps all of its name."""
-    return _SUFFIX.sub("", _unpacked_name(file)) or file.name
-
-
-def _read_files(
-    files: list[Path],
-    properties: dict[str, dict[str, str]],
-    table: Path,
-    unpacked: Callable[[Path], bytes],
-) -> Iterator[Entry | Problem]:
-    for file in files:
-        kind = structure_kind(file) or "cif"
-        try:
-            numbers, positions, cell = _parse(kind, _text(unpacked(file)))
-        except (StructureError, DataError, OSError) as error:
-            reason = first_line(error).removeprefix(f"{file}: ")
-            yield Problem(
-                str(file), 0, kind, reason, CIF_ADVICE if kind == "cif" else POSCAR_ADVICE
-            )
-            continue
-        values = properties.get(_id_of(file), {})
-        yield Entry(str(file), 0, _id_of(file), numbers, positions, cell, values, column=None)
-    known = {_id_of(file) for file in files}
-    for row, name in enumerate(properties, start=1):
-        if name not in known:
-            advice = "Add the file, or remove the row"
-            yield Problem(str(table), row, "material_id", f"no file of the name {name}", advice)
-
-
-def _parse(kind: str, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    if kind == "poscar":
-        return parse_poscar(text)
+def _cif(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     numbers, fractions, cell = parse_cif(text)
     return numbers, fractions @ cell, cell
 
 
-def _text(content: bytes) -> str:
-    """UTF-8, or else Latin-1: what is not ASCII stands in comments and names, and changes no structure."""
-    if len(content) > LONGEST_CIF:
-        raise StructureError(f"longer than {LONGEST_CIF:,} bytes")
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise StructureError("its text is UTF-16; save it as UTF-8")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = content.decode("latin-1")
+SINGLE = (
+    SingleFormat(".cif", lambda name: name.endswith(".cif"), _cif, "cif", CIF_ADVICE),
+    SingleFormat(
+        "POSCAR",
+        lambda name: _POSCAR.fullmatch(name) is not None,
+        parse_poscar,
+        "poscar",
+        POSCAR_ADVICE,
+    ),
+)
+
+
+def read_single(path: Path) -> Reading:
+    """One file."""
+    return Reading(1, _read_files([path], PropertyTable()))
+
+
+def read_folder(path: Path) -> Reading:
+    """Every structure file of a folder, by name, with the values of the table of properties beside them.
+
+    Raises:
+        DataError: no structure in the folder, or its table of properties is no such table.
+    """
+    files = structure_files(path)
+    if not files:
+        known = " or ".join(kind.name for kind in SINGLE)
+        raise DataError(f"{path}: no {known} file in this folder")
+    table = find_properties(files[0].parent, [structure_name(file) for file in files])
+    return Reading(len(files), _read_files(files, table), table.notes)
+
+
+def structure_files(folder: Path) -> list[Path]:
+    """The structure files of a folder by name, or else those of its inner folder `cif`."""
+    for place in (folder, folder / INNER_FOLDER):
+        try:
+            files = sorted(
+                file for file in place.iterdir() if kind_of_file(file) and file.is_file()
+            )
+        except (NotADirectoryError, FileNotFoundError):
+            continue
+        except OSError as error:
+            raise DataError(f"{place}: cannot be read: {error.strerror}") from error
+        if files:
+            return files
+    return []
+
+
+def kind_of_file(file: Path) -> SingleFormat | None:
+    """The kind of a structure file by its name; None for other files."""
+    name = bare_name(file)
+    if name.endswith(_OTHER_FORMATS):
+        return None
+    return next((kind for kind in SINGLE if kind.is_named(name) and not name.startswith(".")), None)
+
+
+def structure_name(file: Path) -> str:
+    """The name of a file without `.gz` and without its suffix; POSCAR.relaxed keeps all of its name."""
+    bare = file.name[: len(bare_name(file))]
+    return _SUFFIX.sub("", bare) or bare
+
+
+def _read_files(files: list[Path], table: PropertyTable) -> Iterator[Entry | Problem]:
+    names = [structure_name(file) for file in files]
+    for file, name in zip(files, names, strict=True):
+        kind = kind_of_file(file)
+        assert kind is not None
+        try:
+            numbers, positions, cell = kind.parse(_text(file))
+        except (StructureError, DataError) as error:
+            reason = first_line(error).removeprefix(f"{file}: ")
+            yield Problem(str(file), 0, kind.field, reason, kind.advice, name)
+            continue
+        yield Entry(
+            str(file),
+            0,
+            name,
+            numbers,
+            positions,
+            cell,
+            table.values_of(name),
+            id_field="file name",
+        )
+    yield from table.unused(names)
+
+
+def _text(file: Path) -> str:
+    text = read_text(file)
+    if "\0" in text:
+        raise StructureError("bytes that are no text")
     return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _read_properties(table: Path) -> dict[str, dict[str, str]]:
-    try:
-        with open(table, encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table}: not a CSV file: {error}") from error
-    by_name: dict[str, dict[str, str]] = {}
-    for place, row in enumerate(rows, start=1):
-        name = _SUFFIX.sub("", (row.pop("material_id", None) or "").strip())
-        if not name or name in by_name:
-            reason = f"{name!r} occurs before" if name else "empty, or no such column"
-            raise DataError(f"{table}: row {place}: material_id: {reason}")
-        if None in row or None in row.values():
-            raise DataError(f"{table}: row {place}: not as many cells as columns")
-        by_name[name] = row
-    return by_name

@@ -15,6 +15,9 @@ POSCAR_ADVICE = (
 )
 
 _MOST_ATOMS = 20_000
+_LONGEST = 20_000_000
+"""Characters; positions and velocities of 20,000 atoms take three million."""
+
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eEdD][-+]?\d+)?")
 _SYMBOL = re.compile(r"([A-Z][a-z]?)(?:_[A-Za-z0-9_.]*)?(?:/[0-9a-f]*)?")
 """Names of potentials, as in Ga_d and Se_sv, and the hashes that VASP 6 puts behind, belong to the element."""
@@ -34,6 +37,8 @@ def parse_poscar(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     Raises:
         StructureError: no POSCAR, or one that does not say which elements it holds; names the line.
     """
+    if len(text) > _LONGEST:
+        raise StructureError(f"more than {_LONGEST:,} characters; line 1 begins with {text[:20]!r}")
     lines = text.split("\n")
     title = lines[0].split()
     scale = [_number(word, 2) for word in _words(lines, 1)]
