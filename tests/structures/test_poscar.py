@@ -87,7 +87,7 @@ def test_flags_of_selective_dynamics_are_passed_over():
         (poscar(counts="1 1"), "line 11: a position more than the 2 atoms"),
         (poscar(counts="2 x"), "no numbers of atoms"),
         (poscar(counts="2 -1"), "no numbers of atoms"),
-        (poscar(counts="2 99999999"), "at most 20000"),
+        (poscar(counts="2 99999999"), "line 7: 100000001 atoms; at most 20000"),
         (poscar(mode="fractional"), "neither Direct nor Cartesian"),
         (poscar(scale="0"), "line 2"),
         (poscar(scale="1 2"), "line 2: 2 scale factors"),
@@ -117,6 +117,12 @@ def test_files_by_name(tmp_path, name):
         data, problems = load_structures(path, use_cache=False)
         assert problems == [] and data.num_atoms.tolist() == [3]
         assert data.ids.tolist() == [name if "." not in name or name.startswith("C") else "a"]
+
+
+def test_no_atoms_are_named(tmp_path):
+    (tmp_path / "a.vasp").write_text(poscar(counts="0 0", atoms=[]))
+    _, problems = load_structures(tmp_path / "a.vasp", on_error="skip", use_cache=False)
+    assert [problem.reason for problem in problems] == ["no atoms"]
 
 
 def test_a_folder_with_a_table_of_properties(tmp_path):

@@ -51,6 +51,10 @@ def parse_poscar(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     else:
         place, where = place + 1, "line 6"
     counts = _counts(_words(lines, place), place + 1)
+    if sum(counts) > _MOST_ATOMS:
+        raise StructureError(
+            f"line {place + 1}: {sum(counts)} atoms; at most {_MOST_ATOMS} are read"
+        )
     numbers = _elements(
         names, counts, where, "" if place == 6 else "; there is no line of elements"
     )
@@ -59,9 +63,8 @@ def parse_poscar(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         place += 1
     mode = _words(lines, place)[0][0]
     place += 1
-    if sum(counts) > _MOST_ATOMS:
-        raise StructureError(f"{sum(counts)} atoms; at most {_MOST_ATOMS} are read")
-    found = np.array([_numbers(lines, place + atom, 3) for atom in range(sum(counts))])
+    rows_of_atoms = [_numbers(lines, place + atom, 3) for atom in range(sum(counts))]
+    found = np.array(rows_of_atoms).reshape(-1, 3)
     if place + len(found) < len(lines):
         _check_end(lines[place + len(found)], place + len(found) + 1, sum(counts))
     if mode in "cCkK":
