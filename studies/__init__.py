@@ -1,1 +1,1 @@
-"""Scripts that make the figures of docs and RESULTS, apart from speed."""
+"""What makes the figures of docs/ and RESULTS.md: run by hand, results in files that say how they were made."""

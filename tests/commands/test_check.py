@@ -143,8 +143,15 @@ def test_the_old_name_is_an_alias():
 
 
 def test_help_needs_no_library():
-    script = "import sys; from vdw_jax.commands import check\ntry:\n    check.main(['--help'])\nexcept SystemExit:\n    pass\n"
-    script += "print([name for name in ('jax', 'pymatgen', 'ase', 'numpy') if name in sys.modules])"
+    script = """
+import sys
+from vdw_jax.commands import check
+try:
+    check.main(["--help"])
+except SystemExit:
+    pass
+print([name for name in ("jax", "pymatgen", "ase", "numpy") if name in sys.modules])
+"""
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.endswith("[]\n"), done
 

@@ -24,7 +24,9 @@ def read(folder, *frames, **settings):
 
 def distances(data, row: int) -> np.ndarray:
     """All distances up to 6 Angstrom, in order."""
-    atoms = Atoms(data.atomic_numbers[row], data.positions[row], cell=data.cell[row], pbc=data.periodicity)
+    atoms = Atoms(
+        data.atomic_numbers[row], data.positions[row], cell=data.cell[row], pbc=data.periodicity
+    )
     from ase.neighborlist import neighbor_list
 
     return np.sort(neighbor_list("d", atoms, 6.0))
@@ -34,7 +36,9 @@ def distances(data, row: int) -> np.ndarray:
 @pytest.mark.parametrize("pbc", [SLAB, BULK])
 def test_a_skewed_cell_is_the_same_slab(tmp_path, slab, steps, pbc):
     skewed = slab.copy()
-    skewed.set_cell(slab.cell.array + [[0, 0, 0], steps * slab.cell.array[0], 3 * slab.cell.array[1]])
+    skewed.set_cell(
+        slab.cell.array + [[0, 0, 0], steps * slab.cell.array[0], 3 * slab.cell.array[1]]
+    )
     skewed.pbc = pbc
     data, problems = read(tmp_path, slab, skewed)
     assert problems == [] and data.periodicity == SLAB
@@ -46,7 +50,9 @@ def test_a_skewed_cell_is_the_same_slab(tmp_path, slab, steps, pbc):
 
 
 def test_a_skewed_crystal_is_the_same_crystal(tmp_path):
-    plain = Atoms("GaSe", [[0.1, 0.2, 0.3], [2.0, 2.5, 3.0]], cell=[[4, 0, 0], [0, 5, 0], [1, 1, 6]], pbc=True)
+    plain = Atoms(
+        "GaSe", [[0.1, 0.2, 0.3], [2.0, 2.5, 3.0]], cell=[[4, 0, 0], [0, 5, 0], [1, 1, 6]], pbc=True
+    )
     skewed = plain.copy()
     a, b, c = plain.cell.array
     skewed.set_cell([a + 7 * b - 5 * c, b + 3 * c, c])
@@ -61,7 +67,9 @@ def test_a_skewed_crystal_is_the_same_crystal(tmp_path):
 def test_reduction_keeps_the_lattice_and_leaves_short_vectors_alone():
     for cell in (np.diag([3.0, 4.0, 5.0]), np.array([[3, 0, 0], [1.5, 2.598, 0], [0, 0, 9]])):
         np.testing.assert_array_equal(reduced(cell), cell)
-    flat = np.array([[4.0, 0, 0], [-2.0, 3.464, 0], [-2.0, -3.464, 0.7]])  # short only as a sum of all three
+    flat = np.array(
+        [[4.0, 0, 0], [-2.0, 3.464, 0], [-2.0, -3.464, 0.7]]
+    )  # short only as a sum of all three
     short = reduced(flat)
     assert np.linalg.norm(short, axis=1).min() < 0.75
     steps = short @ np.linalg.inv(flat)
@@ -82,10 +90,14 @@ def test_a_slab_that_the_cell_cuts_along_c_is_put_together(tmp_path, slab, shift
 
 def test_layers_that_are_apart_in_a_tight_cell_are_no_cut():
     cell = np.diag([4.0, 4.0, 13.0])
-    heights = np.array([0.0, 2.0, 4.8, 8.2, 10.0, 12.5]) / 13.0  # 3.4 between the layers, 0.5 around
+    heights = (
+        np.array([0.0, 2.0, 4.8, 8.2, 10.0, 12.5]) / 13.0
+    )  # 3.4 between the layers, 0.5 around
     fractions = np.stack([np.zeros(6), np.zeros(6), heights], axis=1)
     np.testing.assert_array_equal(joined(fractions, cell), fractions)
-    far = np.stack([np.zeros(2), np.zeros(2), np.array([0.1, 0.5])], axis=1)  # 12 between, 18 around
+    far = np.stack(
+        [np.zeros(2), np.zeros(2), np.array([0.1, 0.5])], axis=1
+    )  # 12 between, 18 around
     np.testing.assert_array_equal(joined(far, np.diag([4.0, 4.0, 30.0])), far)
 
 
@@ -108,15 +120,8 @@ def test_c_of_a_slab_is_no_length_to_judge(tmp_path, slab, pbc):
     ],
 )
 def test_a_cell_that_is_too_large_or_too_small_is_named(tmp_path, cell, words):
-    chain = Atoms(["Ga"] * 8, np.arange(8)[:, None] * [cell[0] / 8, 0, 0], cell=np.diag(cell), pbc=True)
+    chain = Atoms(
+        ["Ga"] * 8, np.arange(8)[:, None] * [cell[0] / 8, 0, 0], cell=np.diag(cell), pbc=True
+    )
     _, problems = read(tmp_path, chain)
     assert [problem.field for problem in problems] == ["cell"] and words in problems[0].reason
-
-
-def test_slabs_among_crystals_are_counted(tmp_path, slab, capsys):
-    salt = Atoms("NaCl", [[0, 0, 0], [2.8, 0, 0]], cell=[[0, 2.8, 2.8], [2.8, 0, 2.8], [2.8, 2.8, 0]], pbc=True)
-    data, problems = read(tmp_path, salt, salt, slab)
-    assert (len(data), problems, data.periodicity) == (3, [], BULK)
-    assert "1 of 3 structures have the vacuum of a slab; they are read as crystals" in capsys.readouterr().err
-    read(tmp_path, salt, salt, slab, periodicity="bulk")
-    assert capsys.readouterr().err == ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 import gemmi
@@ -163,7 +163,7 @@ class _Content:
     def of(cls, block: Block) -> _Content:
         text = block.one("_chemical_formula_sum")
         units = block.one("_cell_formula_units_z")
-        formula: Counter[str] = Counter()
+        formula: dict[str, float] = defaultdict(float)
         place = 0
         while text and place < len(text):
             match = _FORMULA.match(text, place)

@@ -32,6 +32,11 @@ class Sites:
 
 
 def sites_of(block: Block) -> Sites:
+    """The loop of sites.
+
+    Raises:
+        StructureError: a site without element or place, partly occupied, disordered, or more than one atom; names it.
+    """
     types = block.of_sites("_atom_site_type_symbol")
     labels = block.of_sites("_atom_site_label", "_atom_site_label_atom_id")
     if len(types) > MOST_ATOMS:
@@ -42,7 +47,8 @@ def sites_of(block: Block) -> Sites:
     names = [label or f"{place + 1} ({types[place]})" for place, label in enumerate(labels)]
     has_formula = block.one("_chemical_formula_sum") is not None
     numbers = [
-        _element(name, *told, has_formula) for name, *told in zip(names, types, labels, strict=True)
+        _element(name, kind, label, has_formula)
+        for name, kind, label in zip(names, types, labels, strict=True)
     ]
     written = [block.of_sites(name) for name in FRACTIONS]
     fractions = [
@@ -71,7 +77,7 @@ def _element(name: str, kind: str | None, label: str | None, has_formula: bool) 
     by_label = _LABEL.fullmatch(label or "")
     labelled = by_label[1] if by_label and not _WATER.match(label or "") else None
     if kind is None:
-        if labelled not in known:
+        if labelled is None or labelled not in known:
             raise StructureError(
                 f"site {name}: the label names no element of H..Fm, and there is no type symbol"
             )
@@ -81,31 +87,29 @@ def _element(name: str, kind: str | None, label: str | None, has_formula: bool) 
     if symbol not in known:
         raise StructureError(f"site {name}: unknown element {kind!r}: none of H..Fm")
     # Cd1 may be the fourth carbon; Ga1 is no indium. A formula decides by itself.
-    conflict = labelled in known and labelled != symbol and not (labelled or "").startswith(symbol)
-    if conflict and not has_formula and known[labelled] != known[symbol]:
+    by_the_label = known.get(labelled or "", known[symbol])
+    is_other = by_the_label != known[symbol] and not (labelled or "").startswith(symbol)
+    if is_other and not has_formula:
         raise StructureError(f"site {name} is of type {kind}, but its label says {labelled}")
     return known[symbol]
 
 
 def _check_whole_atoms(block: Block, names: list[str]) -> None:
+    """Raises StructureError unless every site is one atom that is always there."""
     occupancies = block.of_sites("_atom_site_occupancy")
     groups = block.of_sites("_atom_site_disorder_group")
     attached = block.of_sites("_atom_site_attached_hydrogens")
     flags = block.of_sites("_atom_site_calc_flag")
     for place, name in enumerate(names):
-        occupancy = occupancies[place]
-        if (
-            occupancy is not None
-            and abs(number_in(occupancy, f"the occupancy of site {name}") - 1) > 1e-3
-        ):
-            raise StructureError(f"site {name} is partly occupied ({occupancy})")
+        occupancy = number_in(occupancies[place] or "1", f"the occupancy of site {name}")
+        if abs(occupancy - 1) > 1e-3:
+            raise StructureError(f"site {name} is partly occupied ({occupancies[place]})")
         if groups[place] not in (None, "0"):
             raise StructureError(f"site {name} belongs to disorder group {groups[place]}")
-        hydrogens = attached[place]
-        if (
-            hydrogens is not None
-            and number_in(hydrogens, f"the attached hydrogens of site {name}") != 0
-        ):
-            raise StructureError(f"site {name} carries {hydrogens} H without a place of their own")
+        hydrogens = number_in(attached[place] or "0", f"the attached hydrogens of site {name}")
+        if hydrogens:
+            raise StructureError(
+                f"site {name} carries {hydrogens:g} H without a place of their own"
+            )
         if (flags[place] or "").lower() == "dum":
             raise StructureError(f"site {name} is a dummy, no atom")

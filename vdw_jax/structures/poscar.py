@@ -15,6 +15,9 @@ POSCAR_ADVICE = (
 )
 
 _MOST_ATOMS = 20_000
+_LONGEST = 20_000_000
+"""Characters; positions and velocities of 20,000 atoms take three million."""
+
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eEdD][-+]?\d+)?")
 _SYMBOL = re.compile(r"([A-Z][a-z]?)(?:_[A-Za-z0-9_.]*)?(?:/[0-9a-f]*)?")
 """Names of potentials, as in Ga_d and Se_sv, and the hashes that VASP 6 puts behind, belong to the element."""
@@ -34,6 +37,8 @@ def parse_poscar(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     Raises:
         StructureError: no POSCAR, or one that does not say which elements it holds; names the line.
     """
+    if len(text) > _LONGEST:
+        raise StructureError(f"more than {_LONGEST:,} characters; line 1 begins with {text[:20]!r}")
     lines = text.split("\n")
     title = lines[0].split()
     scale = [_number(word, 2) for word in _words(lines, 1)]
@@ -46,6 +51,10 @@ def parse_poscar(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     else:
         place, where = place + 1, "line 6"
     counts = _counts(_words(lines, place), place + 1)
+    if sum(counts) > _MOST_ATOMS:
+        raise StructureError(
+            f"line {place + 1}: {sum(counts)} atoms; at most {_MOST_ATOMS} are read"
+        )
     numbers = _elements(
         names, counts, where, "" if place == 6 else "; there is no line of elements"
     )
@@ -54,9 +63,8 @@ def parse_poscar(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         place += 1
     mode = _words(lines, place)[0][0]
     place += 1
-    if sum(counts) > _MOST_ATOMS:
-        raise StructureError(f"{sum(counts)} atoms; at most {_MOST_ATOMS} are read")
-    found = np.array([_numbers(lines, place + atom, 3) for atom in range(sum(counts))])
+    rows_of_atoms = [_numbers(lines, place + atom, 3) for atom in range(sum(counts))]
+    found = np.array(rows_of_atoms).reshape(-1, 3)
     if place + len(found) < len(lines):
         _check_end(lines[place + len(found)], place + len(found) + 1, sum(counts))
     if mode in "cCkK":

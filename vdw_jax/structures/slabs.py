@@ -89,8 +89,8 @@ def reduced(cell: np.ndarray, axes: tuple[int, ...] = (0, 1, 2)) -> np.ndarray:
     metric = cell @ cell.T
     lengths = np.diag(metric)
     if (np.abs(metric) <= 0.5 * np.minimum(lengths, lengths[:, None]) + np.diag(lengths)).all():
-        signs = np.array([[1, 1, 1], [1, 1, -1], [1, -1, 1], [1, -1, -1]])
-        if (np.square(signs @ cell).sum(1) >= lengths.max()).all():
+        sums = np.array([[1, 1, 1], [1, 1, -1], [1, -1, 1], [1, -1, -1]]) @ cell
+        if (np.square(sums).sum(1) >= lengths.max()).all():
             return cell  # most are: no need to search
     short = cell.copy()
     for _ in range(100):

@@ -57,7 +57,7 @@ def numeric_names(rows: Iterable[Mapping[str, float | str]]) -> list[str]:
 
 
 _IDENTIFIERS = re.compile(
-    r"(id|ids|uid|uuid|idx|index|row|rank|serial|no|nr|.*[_ .-](id|ids|uid|idx|index)"
+    r"(id|ids|uid|uuid|idx|index|row|rank|serial|no|nr|num|number|.*[_ .-](id|ids|uid|idx|index)"
     r"|(icsd|cod|mp|mpid|jid|oqmd|pubchem)([_ .-].*)?)",
     re.IGNORECASE,
 )
@@ -85,7 +85,7 @@ def no_target(name: str, values: np.ndarray) -> str | None:
         return "no value is known"
     if known.min() == known.max():
         return "it never varies"
-    if len(known) > 2 and (np.diff(np.sort(known)) == 1).all():
+    if len(known) > 2 and known.min() in (0, 1) and (np.diff(np.sort(known)) == 1).all():
         return "it counts the rows"
     if _OF_THE_STRUCTURE.fullmatch(name.strip()):
         return "it repeats what the structure says"
