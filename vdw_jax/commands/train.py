@@ -5,6 +5,8 @@ The same command goes on from the last checkpoint after any interruption.
 
 from __future__ import annotations
 
+import logging as python_logging
+import sys
 from collections.abc import Sequence
 
 import jax
@@ -18,6 +20,7 @@ from vdw_jax.training.loop import train
 
 _WORKDIR = "Checkpoints, metrics and exported weights go here."
 _DISTRIBUTED = "One of several processes, found by JAX: SLURM, TPU pods, GKE."
+_ALLOW_CHANGES = "Go on from checkpoints of other settings or data."
 _COORDINATOR = "HOST:PORT of process 0, where JAX cannot find it."
 
 
@@ -30,27 +33,51 @@ def _define_flags() -> None:
     flags.DEFINE_integer("num_processes", None, "With --coordinator: how many processes there are.")
     flags.DEFINE_integer("process_id", None, "With --coordinator: which this is, from 0.")
     flags.DEFINE_bool("quiet", False, "No progress line.")
+    flags.DEFINE_bool("allow_changes", False, _ALLOW_CHANGES)
     flags.mark_flag_as_required("config")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; takes the arguments of the process by default."""
     _define_flags()
-    app.run(_main, argv=None if arguments is None else ["train.py", *arguments])
+    argv = None if arguments is None else ["train.py", *arguments]
+    app.run(_main, argv=argv, flags_parser=_parse_flags)
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    """The config is read here: a setting that it does not have is named in one line."""
+    try:
+        return list(app.parse_flags_with_usage(argv))
+    except (AttributeError, KeyError) as error:
+        # What the config says where a setting is not: "'lerning_rate'" and, if one is near, 'Did you mean ...?'.
+        said = [line.strip("' \"") for line in str(error).strip("\"'").replace("\\n", "\n").splitlines()]
+        given = next((word for word in argv if word.startswith("--config.") and said[0] in word), said[0])
+        name = given.removeprefix("--config.").split("=")[0]
+        advice = f". {said[1]}" if len(said) > 1 else ""
+        raise SystemExit(f"train.py: {name} is no setting of the config{advice}") from None
+    except (OSError, SyntaxError, ImportError, TypeError) as error:
+        if not isinstance(error, OSError):
+            raise  # a fault in a config file is shown where it is
+        raise SystemExit(f"train.py: {str(error).strip().splitlines()[0]}") from None
 
 
 def _main(argv: list[str]) -> None:
     del argv
     given = flags.FLAGS
     logging.set_verbosity(logging.ERROR)  # orbax warns of what is meant so
+    # Of a damaged checkpoint asyncio writes tracebacks; the one line on it is ours.
+    python_logging.getLogger("asyncio").setLevel(python_logging.CRITICAL)
     if given.distributed or given.coordinator:
         jax.distributed.initialize(given.coordinator, given.num_processes, given.process_id)
     try:
-        metrics = train(given.config, given.workdir, quiet=given.quiet)
-    except (ConfigError, DataError, FileNotFoundError) as error:
+        metrics = train(given.config, given.workdir, quiet=given.quiet, allow_changes=given.allow_changes)
+    except (ConfigError, DataError, FileNotFoundError, FloatingPointError) as error:
         raise SystemExit(f"train.py: {error}") from None
     except CheckpointError as error:
         advice = "If they are of another config, choose another --workdir."
         raise SystemExit(f"train.py: {error}\n{advice}") from None
+    except KeyboardInterrupt:
+        print("train.py: stopped at once; the same command goes on from the last checkpoint", file=sys.stderr)
+        raise SystemExit(130) from None
     for name, value in metrics.items() if jax.process_index() == 0 else ():
         print(f"{name:28s} {value:.5f}")

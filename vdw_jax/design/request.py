@@ -23,8 +23,8 @@ class RequestError(ValueError):
 class Request:
     """One wish, for any number of candidates. Absent parts have mask False, slots 0."""
 
-    scalar_low: np.ndarray  # [S] float32, in the unit of each label; the range that each candidate draws its aim from
-    scalar_high: np.ndarray  # [S] float32, the same as the lower end for a value
+    scalar_low: np.ndarray  # [S] float64, in the unit of each label; the range that each candidate draws its aim from
+    scalar_high: np.ndarray  # [S] float64, the same as the lower end for a value
     scalar_mask: np.ndarray  # [S] bool
     composition: np.ndarray  # [E] float32, atomic fractions
     slots: np.ndarray  # [N] int32, the atomic numbers that the cell has to hold, all 0 if the model is to choose them
@@ -111,7 +111,7 @@ def make_request(
     notes: list[str] = []
     asked: dict[str, Any] = {}
     names = [scalar.name for scalar in config.scalars]
-    ends, mask = np.zeros((2, len(names)), np.float32), np.zeros(len(names), bool)
+    ends, mask = np.zeros((2, len(names))), np.zeros(len(names), bool)
     for name, target in (scalars or {}).items():
         if name not in names:
             raise RequestError(f"this model has no condition {name!r}; it has {', '.join(names) or 'none'}")
