@@ -1,4 +1,6 @@
-"""Known cases of files that were read wrongly: tables, extended XYZ, JSON, ASE databases, and evaluate's reading."""
+"""Known cases of files that were read wrongly: tables, extended XYZ, JSON, ASE databases, and
+evaluate's reading.
+"""
 
 from __future__ import annotations
 

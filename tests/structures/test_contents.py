@@ -1,4 +1,6 @@
-"""Files that hold too much, or are none: refused in one line, before memory or time is spent on them."""
+"""Files that hold too much, or are none: refused in one line, before memory or time is spent on
+them.
+"""
 
 from __future__ import annotations
 

@@ -44,7 +44,9 @@ def report(loaded: Loaded, given: argparse.Namespace) -> list[str]:
 
 
 def summary(dataset: CrystalDataset) -> list[str]:
-    """What a data set holds, in lines: kind, atoms a cell, elements, formulas, properties with their ranges."""
+    """What a data set holds, in lines: kind, atoms a cell, elements, formulas, properties with
+    their ranges.
+    """
     atoms = sorted(Counter(dataset.num_atoms.tolist()).items())
     elements = [SYMBOLS[z - 1] for z in np.unique(dataset.atomic_numbers) if z > 0]
     formulas = Counter(dataset.formula(row) for row in range(len(dataset)))
@@ -104,7 +106,9 @@ def train_command(dataset: CrystalDataset, path: str, periodicity: str, has_prob
 
 
 def settings_that_fit(dataset: CrystalDataset) -> dict[str, Any]:
-    """Settings beside those of configs/custom.py with which a training step fits in this machine's memory."""
+    """Settings beside those of configs/custom.py with which a training step fits in this machine's
+    memory.
+    """
     try:
         from configs import custom  # beside the package, where there is a copy of the repository
     except ImportError:

@@ -1,8 +1,10 @@
-"""Extended XYZ, frame by frame: a number of atoms, a line of `key=value` pairs, and a line for each atom.
+"""Extended XYZ, frame by frame: a number of atoms, a line of `key=value` pairs, and a line for each
+atom.
 
-Read are `Lattice`, `pbc`, `Properties` (of these `species` or `Z`, and `pos`) and, as properties and notes of the
-structure, pairs with a single number or text. This reader is our own because ASE's guesses: it makes "CO" cobalt, the
-id "007" the number 7, and takes the last of two values of one key.
+Read are `Lattice`, `pbc`, `Properties` (of these `species` or `Z`, and `pos`) and, as properties
+and notes of the structure, pairs with a single number or text. This reader is our own because ASE's
+guesses: it makes "CO" cobalt, the id "007" the number 7, and takes the last of two values of one
+key.
 """
 
 from __future__ import annotations
@@ -105,7 +107,9 @@ def read_extxyz(path: Path) -> Reading:
 
 
 def _frames(text: str) -> Iterator[tuple[int, str]]:
-    """Each frame with the number of its first line, from 1; a frame begins one line above its comment."""
+    """Each frame with the number of its first line, from 1; a frame begins one line above its
+    comment.
+    """
     starts = (
         max(text.rfind("\n", 0, max(found.start() - 1, 0)) + 1, 0)
         for found in _COMMENT.finditer(text)
@@ -324,7 +328,9 @@ def _read_columns(values: dict[str, Any]) -> _Columns:
 
 
 def _read_atoms(lines: list[str], columns: _Columns) -> tuple[np.ndarray, np.ndarray]:
-    """Atomic numbers [n] and positions [n, 3], Angstrom; of each line only what is needed is kept."""
+    """Atomic numbers [n] and positions [n, 3], Angstrom; of each line only what is needed is
+    kept.
+    """
     numbers = np.zeros(len(lines), int)
     positions = np.zeros((len(lines), 3))
     for place, line in enumerate(lines):
