@@ -1,4 +1,6 @@
-"""Known cases of files that were read wrongly: tables, extended XYZ, JSON, ASE databases, and evaluate's reading."""
+"""Known cases of files that were read wrongly: tables, extended XYZ, JSON, ASE databases, and
+evaluate's reading.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from vdw_jax.commands import check
 from vdw_jax.evaluate import cli as evaluate
 from vdw_jax.structures.errors import DataError
 from vdw_jax.structures.load import load_file, read_crystals
+from vdw_jax.training import memory
 from vdw_jax.types import BULK
 
 
@@ -234,3 +237,18 @@ def test_a_file_says_what_it_is_and_a_flag_may(case):
     assert read_crystals(path).periodicity == BULK
     with pytest.raises(DataError, match="choose auto, slab, bulk"):
         read_crystals(path, periodicity="wire")
+
+
+def test_34_what_is_proposed_fits_in_memory(case, run, monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 16.0 * 2**30)
+    answer = run(check.main, case("34") / "supercells.extxyz", "--max_atoms=200")
+    command = answer.out.splitlines()[-1]
+    assert answer.code == 0 and "24 structures of" in answer.out
+    assert (
+        "--config.model.cdvae.graph=nearest" in command or "--config.train.batch_size=" in command
+    )
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1e15)
+    command = run(check.main, case("34") / "supercells.extxyz", "--max_atoms=200").out.splitlines()[
+        -1
+    ]
+    assert "graph=nearest" not in command and "batch_size" not in command

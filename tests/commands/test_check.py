@@ -1,4 +1,6 @@
-"""What `check` says: every problem, what was found and not read, one line on cells that are too large, or JSON."""
+"""What `check` says: every problem, what was found and not read, one line on cells that are too
+large, or JSON.
+"""
 
 from __future__ import annotations
 

@@ -48,7 +48,6 @@ def test_rows(database):
         "hull": 0.2,
         "data.hull": 0.1,
         "energy": -1.25,
-        "free_energy": -1.25,
         "magmom": 0.5,
         "gap": 0.7,
         "note": "x",

@@ -1,4 +1,6 @@
-"""Extended XYZ: what the frames say, and what is wrong with one of them; ASE reads the same from good ones."""
+"""Extended XYZ: what the frames say, and what is wrong with one of them; ASE reads the same from
+good ones.
+"""
 
 from __future__ import annotations
 

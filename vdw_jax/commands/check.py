@@ -1,7 +1,8 @@
 """Whether structures of one's own can be learned from: `python -m vdw_jax.structures.check PATH`.
 
-Names every problem by file, row and field with what to do about it, and sums up what is left. PATH is any of the
-files that `vdw_jax.structures.load` lists. Exit code 0: all good; 1: problems; 2: nothing that can be used.
+Names every problem by file, row and field with what to do about it, and sums up what is left. PATH
+is any of the files that `vdw_jax.structures.load` lists. Exit code 0: all good; 1: problems; 2:
+nothing that can be used.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from vdw_jax.structures.elements import SYMBOLS
 from vdw_jax.structures.load import Loaded, too_large
 from vdw_jax.structures.names import names_as_text
 from vdw_jax.structures.values import shortest_digits, targets
+from vdw_jax.training.memory import fitting_settings
 from vdw_jax.types import SLAB
 
 
@@ -43,7 +44,9 @@ def report(loaded: Loaded, given: argparse.Namespace) -> list[str]:
 
 
 def summary(dataset: CrystalDataset) -> list[str]:
-    """What a data set holds, in lines: kind, atoms a cell, elements, formulas, properties with their ranges."""
+    """What a data set holds, in lines: kind, atoms a cell, elements, formulas, properties with
+    their ranges.
+    """
     atoms = sorted(Counter(dataset.num_atoms.tolist()).items())
     elements = [SYMBOLS[z - 1] for z in np.unique(dataset.atomic_numbers) if z > 0]
     formulas = Counter(dataset.formula(row) for row in range(len(dataset)))
@@ -103,9 +106,16 @@ def train_command(dataset: CrystalDataset, path: str, periodicity: str, has_prob
 
 
 def settings_that_fit(dataset: CrystalDataset) -> dict[str, Any]:
-    """Settings of the training, beside those of configs/custom.py, with which it fits in the memory of this machine."""
-    del dataset
-    return {}
+    """Settings beside those of configs/custom.py with which a training step fits in this machine's
+    memory.
+    """
+    try:
+        from configs import custom  # beside the package, where there is a copy of the repository
+    except ImportError:
+        return {}
+    config = custom.get_config().to_dict()
+    num_atoms = int(dataset.num_atoms.max())
+    return fitting_settings(config, num_atoms, periodicity=dataset.periodicity) or {}
 
 
 def as_json(loaded: Loaded) -> dict[str, list[dict[str, Any]]]:

@@ -1,7 +1,8 @@
 """Databases of ASE, as C2DB and BiDB export them: SQLite (`.db`) and JSON.
 
-Properties are the key-value pairs, the calculated numbers (energy, magnetic moment) and single numbers and texts under
-`data`. Both kinds are read here and not by ASE: its reader makes arrays of any size a file asks for.
+Properties are the key-value pairs, the calculated numbers (energy, magnetic moment) and single
+numbers and texts under `data`. Both kinds are read here and not by ASE: its reader makes arrays of
+any size a file asks for.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ from vdw_jax.structures.entries import (
 from vdw_jax.structures.errors import DataError, Problem
 
 CALCULATED = ("energy", "free_energy", "magmom")
-"""Single numbers that a calculator leaves in a row; forces, stress and the like are no properties of a structure."""
+"""Single numbers that a calculator leaves in a row; forces, stress and the like are no properties
+of a structure.
+"""
 
 LONGEST_FIELD = 64 * 2**20
 """Bytes of one row; band structures and densities of states take some MB."""
@@ -147,7 +150,9 @@ def _from_blob(name: str, blob: Any, kind: np.dtype) -> np.ndarray:
 
 
 def _decoded(stored: Any, name: str) -> dict[str, Any]:
-    """A dictionary in JSON, or in ASE's own form: the place of the JSON in 8 bytes, arrays, and the JSON."""
+    """A dictionary in JSON, or in ASE's own form: the place of the JSON in 8 bytes, arrays, and the
+    JSON.
+    """
     if isinstance(stored, bytes) and len(stored) > 8:
         place = int.from_bytes(stored[:8], "little")
         stored = stored[place:].decode("utf-8")

@@ -31,7 +31,8 @@ def default_cache_dir() -> Path:
 
 
 def content_hash(path: Path, settings: Sequence[Any]) -> str:
-    """Of a file or of all files of a folder, of the settings, and of the versions of what parses them; 32 hex digits.
+    """Of a file or of all files of a folder, of the settings, and of the versions of what parses
+    them; 32 hex digits.
 
     Raises:
         DataError: a file cannot be read.

@@ -1,4 +1,6 @@
-"""The bytes and the text of a file that may hold anything: read whole and within bounds, or refused in one line."""
+"""The bytes and the text of a file that may hold anything: read whole and within bounds, or refused
+in one line.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ from pathlib import Path
 from vdw_jax.structures.errors import DataError
 
 MOST_BYTES = 256 * 2**20
-"""Of one file, unpacked. Its bytes and its text take up to five times that, and a reader has 2 GiB of memory.
-100,000 crystals of 20 atoms take 200 MB as CIF and 130 MB as extended XYZ."""
+"""Of one file, unpacked. Its bytes and its text take up to five times that, and a reader has 2 GiB
+of memory. 100,000 crystals of 20 atoms take 200 MB as CIF and 130 MB as extended XYZ."""
 
 GZIP = b"\x1f\x8b"
 """How a gzipped file begins."""
@@ -29,7 +31,9 @@ _MARKS = (
 
 
 def bare_name(path: Path) -> str:
-    """The name of a file in small letters and without `.gz`: its suffix says of which kind it is."""
+    """The name of a file in small letters and without `.gz`: its suffix says of which kind it
+    is.
+    """
     return path.name.lower().removesuffix(".gz")
 
 
@@ -54,7 +58,8 @@ def read_content(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
     """All bytes of a file, unpacked where it is gzipped, whatever its name says.
 
     Raises:
-        DataError: missing, no regular file (a folder, pipe or device), more than `most_bytes`, or damaged gzip.
+        DataError: missing, no regular file (a folder, pipe or device), more than `most_bytes`, or
+            damaged gzip.
     """
     require_file(path)
     try:
@@ -76,7 +81,8 @@ def read_content(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
 
 
 def as_text(path: Path, content: bytes) -> str:
-    """The text of a file: UTF-8 or what its byte-order mark says, else Latin-1. It may hold NUL characters.
+    """The text of a file: UTF-8 or what its byte-order mark says, else Latin-1. It may hold NUL
+    characters.
 
     Structures are written in ASCII in any case; what differs are names, notes and comments.
 

@@ -1,7 +1,8 @@
 """CDVAE's CSV format: one crystal a row, with its CIF in a column.
 
-The column `material_id` (or another of `entries.ID_KEYS`) gives the ids, and columns whose name begins with "cif" are
-not kept. The cell and the choice of atoms stay as written (no Niggli reduction).
+The column `material_id` (or another of `entries.ID_KEYS`) gives the ids, and columns whose name
+begins with "cif" are not kept. The cell and the choice of atoms stay as written (no Niggli
+reduction).
 """
 
 from __future__ import annotations

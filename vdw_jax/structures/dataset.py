@@ -30,6 +30,8 @@ _ARRAYS = ("ids", "atomic_numbers", "positions", "cell")
 class CrystalDataset:
     """M crystals of at most N atoms; slabs keep to the convention of `vdw_jax.types.CrystalBatch`.
 
+    Scalars of one's own files are float64, for energies of -1e5 eV differ by meV; those that ship are float32.
+
     Raises:
         DataError: shapes disagree, ids repeat, or padding is not behind the atoms.
     """
@@ -39,8 +41,7 @@ class CrystalDataset:
     positions: np.ndarray  # [M, N, 3] float32, Cartesian, Angstrom, wrapped along periods, 0 on padding
     cell: np.ndarray  # [M, 3, 3] float32, rows a, b, c, Angstrom; a slab's c is (0, 0, height + vacuum)
     periodicity: Periodicity
-    scalars: dict[str, np.ndarray] = field(default_factory=dict)  # [M] each, NaN where absent; float64 of one's own
-    # files (energies of -1e5 eV differ by meV), float32 where it was stored so
+    scalars: dict[str, np.ndarray] = field(default_factory=dict)  # [M] real each, NaN where absent
     metadata: dict[str, np.ndarray] = field(default_factory=dict)  # [M] each, str or numbers
 
     def __post_init__(self) -> None:

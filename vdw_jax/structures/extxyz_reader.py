@@ -1,8 +1,10 @@
-"""Extended XYZ, frame by frame: a number of atoms, a line of `key=value` pairs, and a line for each atom.
+"""Extended XYZ, frame by frame: a number of atoms, a line of `key=value` pairs, and a line for each
+atom.
 
-Read are `Lattice`, `pbc`, `Properties` (of these `species` or `Z`, and `pos`) and, as properties and notes of the
-structure, pairs with a single number or text. This reader is our own because ASE's guesses: it makes "CO" cobalt, the
-id "007" the number 7, and takes the last of two values of one key.
+Read are `Lattice`, `pbc`, `Properties` (of these `species` or `Z`, and `pos`) and, as properties
+and notes of the structure, pairs with a single number or text. This reader is our own because ASE's
+guesses: it makes "CO" cobalt, the id "007" the number 7, and takes the last of two values of one
+key.
 """
 
 from __future__ import annotations
@@ -105,7 +107,9 @@ def read_extxyz(path: Path) -> Reading:
 
 
 def _frames(text: str) -> Iterator[tuple[int, str]]:
-    """Each frame with the number of its first line, from 1; a frame begins one line above its comment."""
+    """Each frame with the number of its first line, from 1; a frame begins one line above its
+    comment.
+    """
     starts = (
         max(text.rfind("\n", 0, max(found.start() - 1, 0)) + 1, 0)
         for found in _COMMENT.finditer(text)
@@ -187,16 +191,18 @@ def _read_comment(comment: str) -> dict[str, str | None]:
     pairs: dict[str, str | None] = {}
     place = 0
     while place < len(words):
-        key = words[place]
+        key = words[place].text
         place += 1
         if key is None:  # an = without a key
             continue
         value = None
-        while place < len(words) and words[place] is None:  # a value may hold = itself
+        while place < len(words) and words[place].text is None:  # a value may hold = itself
             place += 1
-            following = words[place] if place < len(words) else None
-            value = (following or "") if value is None else f"{value}={following or ''}"
-            place += following is not None
+            part = ""
+            if place < len(words) and not _is_key(words, place):
+                part = words[place].text or ""
+                place += words[place].text is not None
+            value = part if value is None else f"{value}={part}"
         if key.lower() in _SPECIAL:
             key = _SPECIAL[key.lower()]
         if key in pairs:
@@ -210,10 +216,25 @@ def _read_comment(comment: str) -> dict[str, str | None]:
 _SPECIAL = {"lattice": "Lattice", "properties": "Properties", "pbc": "pbc"}
 
 
-def _words(comment: str) -> list[str | None]:
-    """Words without quotes and brackets; None for `=`."""
-    words: list[str | None] = []
-    inside = False  # a word that goes on
+@dataclass
+class _Word:
+    """A piece of a comment line without quotes and brackets."""
+
+    text: str | None  # None for =
+    after_space: bool
+
+
+def _is_key(words: list[_Word], place: int) -> bool:
+    """Whether `b` in `a= b=1` begins: ASE writes the empty value of `a` so."""
+    if place + 1 >= len(words) or not words[place].after_space:
+        return False
+    following = words[place + 1]
+    return words[place].text is not None and following.text is None and not following.after_space
+
+
+def _words(comment: str) -> list[_Word]:
+    words: list[_Word] = []
+    inside = spaced = False  # a word that goes on; a space before it
     place = 0
     while place < len(comment):
         piece = _PIECE.match(comment, place)
@@ -224,18 +245,18 @@ def _words(comment: str) -> list[str | None]:
         place = piece.end()
         *quoted, equals, space, escaped, bare = piece.groups()
         if space is not None:
-            inside = False
+            inside, spaced = False, True
         elif equals is not None:
-            words.append(None)
-            inside = False
+            words.append(_Word(None, spaced))
+            inside = spaced = False
         else:
             said = next((_ESCAPE.sub(r"\1", part) for part in quoted if part is not None), None)
             text = said if said is not None else escaped if escaped is not None else bare
-            if inside and words:
-                words[-1] = f"{words[-1]}{text}"
+            if inside:
+                words[-1].text = f"{words[-1].text}{text}"
             else:
-                words.append(text)
-            inside = True
+                words.append(_Word(text, spaced))
+            inside, spaced = True, False
     return words
 
 
@@ -307,7 +328,9 @@ def _read_columns(values: dict[str, Any]) -> _Columns:
 
 
 def _read_atoms(lines: list[str], columns: _Columns) -> tuple[np.ndarray, np.ndarray]:
-    """Atomic numbers [n] and positions [n, 3], Angstrom; of each line only what is needed is kept."""
+    """Atomic numbers [n] and positions [n, 3], Angstrom; of each line only what is needed is
+    kept.
+    """
     numbers = np.zeros(len(lines), int)
     positions = np.zeros((len(lines), 3))
     for place, line in enumerate(lines):

@@ -33,7 +33,9 @@ class SingleFormat:
     name: str  # as messages call it
     is_named: Callable[[str], bool]  # by the file's name in small letters, without .gz
     parse: Callable[[str], tuple[np.ndarray, np.ndarray, np.ndarray]]
-    """From the text: atomic numbers [n], Cartesian positions [n, 3], cell [3, 3] in rows, Angstrom."""
+    """From the text: atomic numbers [n], Cartesian positions [n, 3], cell [3, 3] in rows,
+    Angstrom.
+    """
     field: str  # of its problems
     advice: str
 
@@ -61,7 +63,8 @@ def read_single(path: Path) -> Reading:
 
 
 def read_folder(path: Path) -> Reading:
-    """Every structure file of a folder, by name, with the values of the table of properties beside them.
+    """Every structure file of a folder, by name, with the values of the table of properties beside
+    them.
 
     Raises:
         DataError: no structure in the folder, or its table of properties is no such table.
@@ -99,7 +102,9 @@ def kind_of_file(file: Path) -> SingleFormat | None:
 
 
 def structure_name(file: Path) -> str:
-    """The name of a file without `.gz` and without its suffix; POSCAR.relaxed keeps all of its name."""
+    """The name of a file without `.gz` and without its suffix; POSCAR.relaxed keeps all of its
+    name.
+    """
     bare = file.name[: len(bare_name(file))]
     return _SUFFIX.sub("", bare) or bare
 

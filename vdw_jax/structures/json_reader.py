@@ -1,4 +1,5 @@
-"""Structures in JSON: of pymatgen, JARVIS, OPTIMADE and ASE, alone, in lists, by name, or in tables of pandas.
+"""Structures in JSON: of pymatgen, JARVIS, OPTIMADE and ASE, alone, in lists, by name, or in tables
+of pandas.
 
 | layout | what is a structure |
 |---|---|
@@ -8,8 +9,9 @@
 | matbench, pandas `orient="split"` (`index`, `columns`, `data`) | a row |
 | pandas by columns (a dictionary for each column) | a row |
 
-Numbers and texts beside a structure, and under `data` in a `ComputedStructureEntry`, are its properties. Nothing that
-a file names (`@module`, `@class`) is imported or called: see `json_structures` for what is read.
+Numbers and texts beside a structure, and under `data` in a `ComputedStructureEntry`, are its
+properties. Nothing that a file names (`@module`, `@class`) is imported or called: see
+`json_structures` for what is read.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ from vdw_jax.structures.errors import DataError, Problem
 from vdw_jax.structures.json_structures import kind_of, values_within
 
 MOST_MEMORY = 1.25 * 2**30
-"""Bytes that a document may take as Python objects; its text and the rest of the program come to this."""
+"""Bytes that a document may take as Python objects; its text and the rest of the program come to
+this.
+"""
 
 _BYTES_A_CONTAINER, _BYTES_A_VALUE = 200, 40
 
@@ -128,7 +132,9 @@ def _items(path: Path, document: Any, within: bool = False) -> list[tuple[str | 
 
 
 def _split_table(path: Path, document: dict[str, Any]) -> list[tuple[str | None, Any]]:
-    """Rows of pandas' `orient="split"`, as matbench writes it; none where it is another document."""
+    """Rows of pandas' `orient="split"`, as matbench writes it; none where it is another
+    document.
+    """
     index, columns, data = (document.get(name) for name in ("index", "columns", "data"))
     if not (isinstance(columns, list) and isinstance(data, list)):
         return []

@@ -1,7 +1,8 @@
-"""Structures as plain JSON: lattice, species and coordinates, and nothing else of what a file may hold.
+"""Structures as plain JSON: lattice, species and coordinates, and nothing else of what a file may
+hold.
 
-pymatgen's own reader makes objects of whatever class a dictionary names, which runs code that the file chooses. Here
-only numbers and symbols are taken.
+pymatgen's own reader makes objects of whatever class a dictionary names, which runs code that the
+file chooses. Here only numbers and symbols are taken.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from vdw_jax.structures.entries import StructureError, numbers_of
 from vdw_jax.types import Periodicity
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, Periodicity]
-"""Atomic numbers [n], positions [n, 3] and cell [3, 3] in Angstrom, and which lattice vectors are periods."""
+"""Atomic numbers [n], positions [n, 3] and cell [3, 3] in Angstrom, and which lattice vectors are
+periods.
+"""
 
 _DECORATED = re.compile(r"([A-Z][a-z]?)(\d*\.?\d*[+-])?")
 """A symbol, and perhaps its oxidation state: "Fe3+" is iron."""

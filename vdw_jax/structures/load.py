@@ -9,8 +9,9 @@
 | `.json` of pymatgen, JARVIS, OPTIMADE, pandas | an item | a number beside the structure, or in its `data` |
 | `.npz` | a row of what `CrystalDataset.save` wrote | a scalar, or metadata of real numbers |
 
-POSCAR files are called `POSCAR*`, `CONTCAR*`, `*.vasp` or `*.poscar`. All but `.npz` may be gzipped (`.gz`); suffixes
-may be in capitals. A property that is absent, empty, NaN or one of the marks in `values.ABSENT` is unknown there.
+POSCAR files are called `POSCAR*`, `CONTCAR*`, `*.vasp` or `*.poscar`. All but `.npz` may be gzipped
+(`.gz`); suffixes may be in capitals. A property that is absent, empty, NaN or one of the marks in
+`values.ABSENT` is unknown there.
 """
 
 from __future__ import annotations
@@ -46,8 +47,9 @@ class FileStructures:
     rows: list[Entry | Problem]
     """A structure ready to use, or the first thing that is wrong with it.
 
-    Ready: of a slab, the normal a x b is along z, its mean height is 0, c = (0, 0, height + vacuum); `positions` and
-    `cell` are float64 and wrapped along the periods, and `periodicity` is that of all.
+    Ready: of a slab, the normal a x b is along z, its mean height is 0, c = (0, 0, height +
+    vacuum); `positions` and `cell` are float64 and wrapped along the periods, and `periodicity` is
+    that of all.
     """
     problems: list[Problem]  # all, by file and row
     periodicity: Periodicity
@@ -70,9 +72,10 @@ def read_crystals(
 
     Args:
         path: as for `load_structures`.
-        periodicity: "slab" or "bulk": so they are asked to be. "auto": what the file says, by its pbc flags and by
-            vacuum; refused where that is undecided. `SLAB` or `BULK`: what they should be, by a data set that they
-            belong to; a structure whose file says otherwise is a problem, and a crystal never becomes a slab.
+        periodicity: "slab" or "bulk": so they are asked to be. "auto": what the file says, by its
+            pbc flags and by vacuum; refused where that is undecided. `SLAB` or `BULK`: what they
+            should be, by a data set that they belong to; a structure whose file says otherwise is a
+            problem, and a crystal never becomes a slab.
         max_atoms: structures with more atoms are problems.
         quiet: no progress line.
 
@@ -158,16 +161,18 @@ def load_structures(
 ) -> tuple[CrystalDataset, list[Problem]]:
     """Reads the structures of a file or folder, and keeps the result in a cache.
 
-    Slabs lose their vacuum: c is the stacking axis and no period. Crystals keep the cell as it is written.
+    Slabs lose their vacuum: c is the stacking axis and no period. Crystals keep the cell as it is
+    written.
 
     Args:
         path: see above.
-        properties: numbers to keep as scalars, in float64, as `names.resolve_names` takes them; empty keeps all of
-            them. Texts become metadata.
+        properties: numbers to keep as scalars, in float64, as `names.resolve_names` takes them;
+            empty keeps all of them. Texts become metadata.
         max_atoms: structures with more atoms are problems.
-        periodicity: "slab", "bulk", or "auto" for what most structures are: slabs by their pbc flags, or by 7
-            Angstrom of vacuum along c and none along a and b.
-        on_error: "raise" stops if there is a problem; "skip" leaves such structures out and lists them.
+        periodicity: "slab", "bulk", or "auto" for what most structures are: slabs by their pbc
+            flags, or by 7 Angstrom of vacuum along c and none along a and b.
+        on_error: "raise" stops if there is a problem; "skip" leaves such structures out and lists
+            them.
         cache_dir: default `default_cache_dir()`; a cache that cannot be written is done without.
         quiet: no progress line.
 
@@ -175,7 +180,8 @@ def load_structures(
         The data set, and what is wrong with each structure that is not in it.
 
     Raises:
-        DataError: the file is unusable, or a structure is and `on_error` is "raise"; names file, row and field.
+        DataError: the file is unusable, or a structure is and `on_error` is "raise"; names file,
+            row and field.
     """
     if on_error not in ("raise", "skip"):
         raise DataError(f"on_error is {on_error!r}; choose 'raise' or 'skip'")
@@ -204,7 +210,9 @@ def load_structures(
 
 
 def too_large(problems: Sequence[Problem], max_atoms: int, flag: str = "max_atoms") -> str | None:
-    """One line on all structures that have more atoms than are asked for, and what a higher limit would take."""
+    """One line on all structures that have more atoms than are asked for, and what a higher limit
+    would take.
+    """
     sizes = sorted(problem.num_atoms for problem in problems if problem.num_atoms)
     if not sizes:
         return None

@@ -64,7 +64,8 @@ def find_properties(folder: Path, names: Iterable[str]) -> PropertyTable:
         names: of these files, without suffix.
 
     Raises:
-        DataError: the table names a column or a file twice, a row has another number of cells, or it is no table.
+        DataError: the table names a column or a file twice, a row has another number of cells, or
+            it is no table.
     """
     notes: tuple[str, ...] = ()
     by_header, by_place = folder / PROPERTIES_FILE, folder / CGCNN_FILE

@@ -1,4 +1,6 @@
-"""Everything that stands in a file of structures, before it is known whether they are slabs or crystals."""
+"""Everything that stands in a file of structures, before it is known whether they are slabs or
+crystals.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ MOST_VALUES = 10_000_000
 """Properties and notes of all structures of one file together; each takes about 100 bytes."""
 
 _DOUBTFUL_ANGSTROM = 5.0
-"""Empty space along one axis from here to `SMALLEST_VACUUM_ANGSTROM` may be vacuum: layered crystals have up to 4.5."""
+"""Empty space along one axis from here to `SMALLEST_VACUUM_ANGSTROM` may be vacuum: layered
+crystals have up to 4.5.
+"""
 
 _UNDECIDED = (0.25, 0.75)
 """Shares of slabs in a file between which nothing says what it is."""

@@ -76,7 +76,9 @@ def read_table(
 
 
 def unnamed_header(text: str, prefix: str) -> list[str]:
-    """Names for the columns of a table without a header: "material_id", then the prefix and 1, 2, ..."""
+    """Names for the columns of a table without a header: "material_id", then the prefix and 1, 2,
+    ...
+    """
     start = text.lstrip()[: 100 * MOST_COLUMNS].split("\n", 1)[0]
     try:
         cells = len(next(csv.reader([start]), []))

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 LARGEST = float(np.finfo(np.float32).max)
-"""A number beyond this is no property; labels are float64, but what is learned from them is float32."""
+"""A number beyond this is no property; labels are float64, but what is learned from them is
+float32.
+"""
 
 ABSENT = frozenset({"", "-", "--", "?", "na", "NA", "n/a", "N/A", "#N/A"})
 """Marks for a missing value, as pandas, Excel and hand-written tables have them; beside them ..."""
@@ -43,7 +45,9 @@ def as_number(value: float | str | None) -> float | None:
 
 
 def numeric_names(rows: Iterable[Mapping[str, float | str]]) -> list[str]:
-    """Properties of which more than half of the values that say something are numbers, in the order of the file."""
+    """Properties of which more than half of the values that say something are numbers, in the order
+    of the file.
+    """
     said: Counter[str] = Counter()
     numbers: Counter[str] = Counter()
     for values in rows:
