@@ -17,7 +17,7 @@ from ase.data.vdw_alvarez import vdw_radii
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-FAR = 1.3
+FAR = 1.4
 """Longest contact that is searched for, over the sum of the van der Waals radii."""
 
 _MISSING_ANGSTROM = 1.0

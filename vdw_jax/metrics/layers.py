@@ -9,7 +9,8 @@ to the next layer are longer than those it needs. Contacts are read on the scale
 - contacts above `LOOSE` hold nothing together; what they leave connected is a piece: a sheet, chain, molecule or
   atom;
 - a piece that is a sheet is split into more sheets where the shortest contact between those is above `FIRM`, and
-  longer by `STEP` than any contact that the sheets need to be sheets.
+  longer by `STEP` than any contact that the sheets need to be sheets. Beside a clear gap, where the slab is more
+  pieces than one, a weak one is more likely a long bond: the limit there is `FIRM_BESIDE_A_GAP`.
 """
 
 from __future__ import annotations
@@ -27,16 +28,20 @@ from vdw_jax.metrics.pieces import Pieces, Vector
 Edge = tuple[int, int, Vector, float]
 """Two atoms, the cell of the second, and their reduced distance."""
 
-FIRM = 1 / 3
-"""Reduced distance up to which a contact is a bond. Bonds within layers have -0.2 to 0.3, few up to 0.45."""
-
 LOOSE = 0.5
 """Reduced distance above which no contact holds a layer together: half way from a bond to a vdW contact."""
 
-STEP = 0.05
+FIRM = 0.28
+"""Reduced distance up to which any contact is a bond. Bonds within layers have -0.2 to 0.3, few up to 0.45; the
+layers of Bi and other heavy elements are 0.3 apart."""
+
+FIRM_BESIDE_A_GAP = 0.36
+"""The same for a sheet that is not the whole slab. In III-VI quintuple layers bonds of 0.3 to 0.34 occur."""
+
+STEP = 0.1
 """Least difference, in reduced distance, of the contacts between layers from those within."""
 
-FARTHEST = 1.3
+FARTHEST = 1.4
 """Shortest contact of two layers that still face each other, at most, over the sum of the vdW radii."""
 
 BOND_FACTOR = 1.22
@@ -162,6 +167,7 @@ def _sheets_and_rest(size: int, contacts: Contacts) -> list[tuple[list[int], boo
     for first, second, image, _ in edges:
         pieces.join(first, second, image)
 
+    firm = FIRM if pieces.count == 1 else FIRM_BESIDE_A_GAP
     found: list[tuple[list[int], bool]] = []
     for root, members in pieces.members().items():
         if not pieces.is_sheet(root):
@@ -171,11 +177,11 @@ def _sheets_and_rest(size: int, contacts: Contacts) -> list[tuple[list[int], boo
         if pieces.count > 1:
             inside = set(members)
             own = [edge for edge in edges if edge[0] in inside]
-        found += [(part, True) for part in _parts(members, own)]
+        found += [(part, True) for part in _parts(members, own, firm)]
     return found
 
 
-def _parts(members: list[int], edges: list[Edge]) -> list[list[int]]:
+def _parts(members: list[int], edges: list[Edge], firm: float) -> list[list[int]]:
     """The sheets that a sheet consists of, most often itself alone.
 
     Contacts are added from the shortest to the longest. Whenever nothing but sheets is there, the next contact
@@ -186,7 +192,7 @@ def _parts(members: list[int], edges: list[Edge]) -> list[list[int]]:
     formed: float | None = None  # the contact that made all pieces sheets, while they are
     parts: list[list[int]] = []
     for first, second, image, reduced in edges:
-        if formed is not None and reduced > FIRM and reduced >= formed + STEP and pieces.count > 1:
+        if formed is not None and reduced > firm and reduced >= formed + STEP and pieces.count > 1:
             root, other = pieces.root(places[first])[0], pieces.root(places[second])[0]
             if root != other:
                 parts = [[members[place] for place in part] for part in pieces.members().values()]

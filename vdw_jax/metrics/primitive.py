@@ -139,7 +139,7 @@ def _translations(
         if squared[places, image].max() > tolerance**2 or len(np.unique(image)) < len(numbers):
             continue
         # The shift of one atom carries its noise; the mean over all atoms carries less.
-        shifts.append(shift[:2] + flat[places, image].mean(0))
+        shifts.append(_nearest(shift[:2] + flat[places, image].mean(0), plane))
         images.append(image)
     return np.array(shifts), np.array(images)
 
@@ -151,7 +151,7 @@ def _basis(shifts: NDArray, plane: NDArray) -> NDArray | None:
     that area with it are a basis. Where some translations of a group are within the tolerance and some are not,
     there is no such pair.
     """
-    around = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]) @ plane
+    around = np.array([(i, j) for i in range(-2, 3) for j in range(-2, 3)]) @ plane
     vectors = (shifts[:, None] + around).reshape(-1, 2)
     vectors = vectors[np.linalg.norm(vectors, axis=-1) > TOLERANCE_ANGSTROM]
     vectors = vectors[np.argsort(np.linalg.norm(vectors, axis=-1), kind="stable")]
@@ -163,6 +163,6 @@ def _basis(shifts: NDArray, plane: NDArray) -> NDArray | None:
 
 
 def _nearest(offsets: NDArray, plane: NDArray) -> NDArray:
-    """Offsets [..., 2] less the lattice vector nearest to each; for a reduced lattice, and offsets near a vector."""
+    """Offsets [..., 2] less a lattice vector near to each, the nearest where the offset is short."""
     fractions = offsets @ np.linalg.inv(plane)
     return (fractions - np.round(fractions)) @ plane
