@@ -131,12 +131,14 @@ def _write_bulk(config: ConfigDict, workdir: Path) -> Path:
 
 def as_slabs(crystals: CrystalBatch) -> CrystalBatch:
     """Crystals with vacuum and a period along c as slabs."""
-    from vdw_jax.evaluate.samples import as_slab
+    from vdw_jax.structures.slabs import as_slab, made_whole
 
     positions, cells = np.array(crystals.positions), np.array(crystals.cell)
     for row, numbers in enumerate(np.asarray(crystals.atomic_numbers)):
         real = numbers > 0
-        positions[row, real], cells[row] = as_slab(positions[row, real].astype(float), cells[row].astype(float))
+        cell = cells[row].astype(float)
+        whole = made_whole(positions[row, real].astype(float) @ np.linalg.inv(cell)) @ cell
+        positions[row, real], cells[row] = as_slab(whole, cell)
     return CrystalBatch(crystals.atomic_numbers, positions, cells)
 
 

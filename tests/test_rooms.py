@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "report": GROUND
     | {"structures", "graphs", "equivariant", "diffusion", "model", "training", "metrics", "design", "pretrained"},
     "pretrained": GROUND | {"structures", "graphs", "equivariant", "diffusion", "model", "training"},
-    "designer": GROUND | {"structures", "diffusion", "design", "report"},
+    "designer": GROUND | {"structures", "diffusion", "training", "design", "report"},
     "evaluate": GROUND
     | {"structures", "diffusion", "training", "design", "metrics", "report", "property_model"},
 }
@@ -38,7 +38,7 @@ CRYSTAL_LIBRARIES = {"ase", "pymatgen", "smact", "spglib"}
 NO_CRYSTAL_LIBRARIES = {"types", "safe_ops", "geometry", "equivariant", "diffusion", "model"}
 ALIASES = {"structures/check.py"}
 """Other names of commands, kept for scripts; they hold nothing but the import."""
-MAY_SEE_CONFIG_DICT = {"training/loop.py"}
+MAY_SEE_CONFIG_DICT = {"training/loop.py", "commands/train.py"}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -211,7 +211,7 @@ def test_folder_of_cifs(tmp_path, atoms):
     data, problems = load_structures(folder, on_error="skip", use_cache=False)
     assert len(data) == COUNT
     assert [problem.file.rsplit("/", 1)[1] for problem in problems] == ["broken.cif", "properties.csv"]
-    assert problems[1].row == 5 and "no file m7.cif" in problems[1].reason
+    assert problems[1].row == 5 and "no structure file 'm7'" in problems[1].reason
     single, _ = load_structures(folder / f"{atoms[1].info['id']}.cif", use_cache=False)
     assert single.ids.tolist() == [atoms[1].info["id"]]
 
@@ -239,7 +239,7 @@ def test_unusable_files(tmp_path, name, content, message):
 
 
 def test_an_empty_folder_and_none(tmp_path):
-    with pytest.raises(DataError, match="no .cif file"):
+    with pytest.raises(DataError, match="no .cif or POSCAR file"):
         load_structures(tmp_path, use_cache=False)
     with pytest.raises(DataError, match="none.db: cannot be read"):
         load_structures(tmp_path / "none.db", use_cache=False)
@@ -265,9 +265,11 @@ def test_check_says_what_is_there(tmp_path, atoms, monkeypatch, capsys):
     assert code == 1
     assert "b.extxyz: row 2: id:" in said and "1 can not" in said and "skip_problems=True" in said
     code, said = check(monkeypatch, capsys, str(tmp_path / "b.extxyz"), "--max_atoms=7")
+    assert code == 2 and "5 structures have more than 7 atoms, 8 at most; --max_atoms=8 takes all" in said
+    code, said = check(monkeypatch, capsys, str(tmp_path / "b.extxyz"), "--max_atoms=7", "--each")
     assert code == 2 and said.count("8 atoms; at most 7") == 5
     code, said = check(monkeypatch, capsys, str(tmp_path / "b.extxyz"), "--scalars=colour")
-    assert code == 2 and "no property 'colour'; there are gap, id, note" in said
+    assert code == 2 and "no property 'colour'; there are gap, note" in said
 
 
 def test_check_is_a_command():
@@ -286,4 +288,4 @@ def test_partly_occupied_and_strange_species(tmp_path, atoms):
     data, problems = load_structures(path, on_error="skip", use_cache=False)
     assert len(data) == 0
     assert ["partly occupied" in problems[0].reason, "'Lr'" in problems[1].reason] == [True, True]
-    assert problems[2].reason == "no pymatgen structure"
+    assert problems[2].reason.startswith("no structure: neither of pymatgen")

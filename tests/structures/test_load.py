@@ -56,7 +56,7 @@ def test_good_rows(tmp_path, name):
     path = write(tmp_path / name, [("m1", "1.5", "x", cif()), ("m2", "", "y", cif(a="3.10000000"))])
     data, problems = load_structures(path, cache_dir=tmp_path / "cache")
     assert problems == [] and data.ids.tolist() == ["m1", "m2"] and data.periodicity == BULK
-    np.testing.assert_array_equal(data.scalars["energy"], np.array([1.5, np.nan], np.float32))
+    np.testing.assert_array_equal(data.scalars["energy"], [1.5, np.nan])
     assert data.metadata["note"].tolist() == ["x", "y"]
     fractions = data.positions[0] @ np.linalg.inv(data.cell[0])
     np.testing.assert_allclose(fractions, [[0.1, 0.8, 0.3], [0.5, 0.5, 0.5]], atol=1e-6)
@@ -71,12 +71,6 @@ def test_cell_and_atoms_are_pymatgens():
     np.testing.assert_allclose(apart, np.round(apart), atol=1e-6)
 
 
-def test_a_cif_with_symmetry_goes_to_pymatgen():
-    text = cif(a="4.00000000").replace("  1  'x, y, z'\n", "  1  'x, y, z'\n  2  '-x, -y, -z'\n")
-    numbers, _, _ = parse_cif(text)
-    assert sorted(numbers.tolist()) == [31, 31, 34]
-
-
 @pytest.mark.parametrize(
     "row,field,reason",
     [
@@ -84,11 +78,12 @@ def test_a_cif_with_symmetry_goes_to_pymatgen():
         (("m2", "InF", "x", cif()), "energy", "not a number"),
         (("m2", "1e99", "x", cif()), "energy", "not a number"),
         (("m2", "1", "x", "no cif at all"), "cif", "not a readable CIF"),
-        (("m2", "1", "x", cif(occupancy="0.5")), "cif", "partly occupied"),
+        (("m2", "1", "x", cif(occupancy="0.5")), "cif", "site Ga0 is partly occupied (0.5)"),
         (("m2", "1", "x", cif(first="Qq")), "cif", "unknown element 'Qq'"),
         (("m2", "1", "x", cif(a="-1.0")), "cif", "no cell"),
         (("m2", "1", "x", cif().replace("110.0", "179.0")), "cif", "no cell"),
         (("m2", "1", "x", cif(a="1e30")), "cif", "span no cell"),
+        (("m2", "1", "x", cif(a="600.0")), "cif", "600 Angstrom; the limit is 500"),
         (("m2", "1", "x", cif(a="0.03")), "cif", "lattice planes 0.0"),
         (("m2", "1", "x", cif(x="5e9")), "cif", "periods away"),
         (("m2", "1", "x", cif(x="nan")), "cif", "no number"),
@@ -122,8 +117,8 @@ def test_the_cache_is_used_and_follows_content_and_arguments(tmp_path, monkeypat
     path = write(tmp_path / "a.csv", [("m1", "1", "x", cif())])
     first, _ = load_structures(path, cache_dir=tmp_path / "cache")
     calls = []
-    read = load._read
-    monkeypatch.setattr(load, "_read", lambda *a: calls.append(1) or read(*a))
+    read = load.load_file
+    monkeypatch.setattr(load, "load_file", lambda *a, **named: calls.append(1) or read(*a, **named))
     assert load_structures(path, cache_dir=tmp_path / "cache")[0].content_hash() == first.content_hash()
     assert not calls
     load_structures(path, max_atoms=5, cache_dir=tmp_path / "cache")
@@ -136,6 +131,34 @@ def test_the_cache_is_used_and_follows_content_and_arguments(tmp_path, monkeypat
     assert len(load_structures(path, cache_dir=tmp_path / "cache")[0]) == 1
 
 
+@pytest.mark.parametrize("suffix", ["npz", "json"])
+def test_a_damaged_cache_is_read_again(tmp_path, suffix):
+    path = write(tmp_path / "a.csv", [("m1", "1.5", "x", cif()), ("m2", "abc", "y", cif()), ("m3", "2", "y", cif())])
+    first, problems = load_structures(path, on_error="skip", cache_dir=tmp_path / "cache")
+    (stored,) = (tmp_path / "cache").glob(f"*.{suffix}")
+    content = stored.read_bytes()
+    for place in range(0, len(content), max(len(content) // 40, 1)):
+        damaged = bytearray(content)
+        damaged[place] ^= 0x01
+        stored.write_bytes(bytes(damaged))
+        again, named = load_structures(path, on_error="skip", cache_dir=tmp_path / "cache")
+        assert (again.content_hash(), named) == (first.content_hash(), problems)
+        stored.write_bytes(content)
+
+
+def test_energies_of_all_electron_programs_keep_their_differences(tmp_path):
+    energies = [f"{-123456.789 + 0.0007 * row:.4f}" for row in range(4)]
+    rows = [(f"m{row}", energy, "x", cif()) for row, energy in enumerate(energies)]
+    path = write(tmp_path / "a.csv", rows)
+    for _ in range(2):  # read, then cached
+        data, _ = load_structures(path, cache_dir=tmp_path / "cache")
+        assert data.scalars["energy"].dtype == np.float64
+        assert [f"{value:.4f}" for value in data.scalars["energy"]] == energies
+    data.save(tmp_path / "saved.npz")
+    again = load_source("file", path=tmp_path / "saved.npz", properties=["energy"])
+    np.testing.assert_array_equal(again.scalars["energy"], data.scalars["energy"])
+
+
 @pytest.mark.parametrize(
     "content,message",
     [
@@ -146,9 +169,10 @@ def test_the_cache_is_used_and_follows_content_and_arguments(tmp_path, monkeypat
         (b"\x1f\x8bnot gzip", "cannot be unpacked"),
         (gzip.compress(b"material_id,cif\n" * 999, mtime=0)[:-12], "cannot be unpacked"),
         (b"\xff\xfe\x00", "UTF-16"),
-        (b"\x80\x81,cif\n1,2\n", "no UTF-8 text"),
+        (b"\x80\x81,cif\n1,2\n", r"no column 'material_id' among '\\x80\\x81', cif"),
+        (b"\x00\x01,cif\n1,2\n", "no text"),
     ],
-    ids=["empty", "no cif", "no id", "twice", "no gzip", "torn gzip", "wide text", "no text"],
+    ids=["empty", "no cif", "no id", "twice", "no gzip", "torn gzip", "wide text", "other text", "no text"],
 )
 def test_unusable_files(tmp_path, content, message):
     path = tmp_path / "bad.csv"
@@ -187,11 +211,18 @@ def test_a_table_that_breaks_off_keeps_what_is_before(tmp_path, ending):
         assert [(p.row, p.field) for p in problems] == [(row, "row")] and "breaks off" in problems[0].reason
 
 
-def test_one_bad_letter_costs_one_row(tmp_path):
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-8-sig", "utf-16", "utf-16-le"])
+def test_text_in_other_encodings(tmp_path, encoding):
     path = write(tmp_path / "a.csv", [("m1", "1", "x", cif()), ("m2", "1", "Graphit über GaSe", cif())])
-    path.write_bytes(path.read_bytes().decode().encode("latin-1"))
+    path.write_bytes(path.read_bytes().decode().encode(encoding))
     data, problems = load_structures(path, on_error="skip", use_cache=False)
-    assert data.ids.tolist() == ["m1"] and [(p.row, p.field) for p in problems] == [(2, "note")]
+    assert (data.metadata["note"].tolist(), problems) == (["x", "Graphit über GaSe"], [])
+
+
+def test_a_row_with_bytes_that_are_no_text_costs_itself_only(tmp_path):
+    path = write(tmp_path / "a.csv", [("m1", "1", "x", cif()), ("m2", "1", "y\0", cif()), ("m3", "1", "z", cif())])
+    data, problems = load_structures(path, on_error="skip", use_cache=False)
+    assert data.ids.tolist() == ["m1", "m3"] and [(p.row, p.field) for p in problems] == [(2, "note")]
 
 
 def test_every_problem_of_a_row_is_named(tmp_path):

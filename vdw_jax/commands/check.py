@@ -17,14 +17,25 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser = argparse.ArgumentParser(
         prog="check", description=__doc__.splitlines()[0].split(":")[0] + ".", allow_abbrev=False
     )
-    parser.add_argument("path", help=".csv, .extxyz, .db, .json, .npz, .cif, POSCAR, or a folder of the last two")
-    parser.add_argument("--scalars", default="", help="only these properties, as a,b; every number by default")
+    parser.add_argument(
+        "path", help=".csv, .extxyz, .db, .json, .npz, .cif, POSCAR, or a folder of the last two"
+    )
+    parser.add_argument(
+        "--scalars", default="", help="only these properties, as a,b; every number by default"
+    )
     parser.add_argument("--max_atoms", type=int, default=20, help="most atoms a cell may have")
     parser.add_argument(
-        "--periodicity", choices=("auto", "slab", "bulk"), default="auto", help="auto: what most of them are"
+        "--periodicity",
+        choices=("auto", "slab", "bulk"),
+        default="auto",
+        help="auto: what most of them are",
     )
-    parser.add_argument("--each", action="store_true", help="a line for each structure that has too many atoms")
-    parser.add_argument("--json", action="store_true", help="structures and problems as JSON, and nothing else")
+    parser.add_argument(
+        "--each", action="store_true", help="a line for each structure that has too many atoms"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="structures and problems as JSON, and nothing else"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress line")
     given = parser.parse_args(arguments)
     if given.max_atoms < 1:

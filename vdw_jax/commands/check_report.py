@@ -122,7 +122,12 @@ def as_json(loaded: Loaded) -> dict[str, list[dict[str, Any]]]:
         for row in range(len(dataset))
     ]
     problems = [
-        {"file": problem.file, "row": problem.row, "field": problem.field, "message": problem.message}
+        {
+            "file": problem.file,
+            "row": problem.row,
+            "field": problem.field,
+            "message": problem.message,
+        }
         for problem in loaded.problems
     ]
     return {"structures": structures, "problems": problems}

@@ -31,6 +31,7 @@ from vdw_jax.model.fusion import condition_vector
 from vdw_jax.model.generators import LatentGenerator
 from vdw_jax.model.latent_diffusion import LatentDiffusion
 from vdw_jax.training.devices import data_mesh, on_each_device, split_over
+from vdw_jax.training.labels import in_units, standardise
 from vdw_jax.training.losses import LossConfig, species_rate
 from vdw_jax.training.seeds import checked_seed
 from vdw_jax.types import NUM_ELEMENTS, SLAB, Conditions, CrystalBatch
@@ -60,7 +61,7 @@ class Candidates:
     """Generated crystals and what the property head says of them, read from the finished structure."""
 
     crystals: CrystalBatch
-    predicted: jax.Array  # [B, S], in the unit of each label
+    predicted: jax.Array  # [B, S], in the unit of each label and float64 on the host; standardised on the device
 
 
 def default_chunk() -> int:
@@ -93,8 +94,8 @@ def generate(
     """
     model, key = trained.model, jax.random.key(checked_seed(seed))
     screened = bool(request.scalar_mask.any() or request.composition.any() or request.system)
-    spread = jnp.asarray(request.scalar_high - request.scalar_low)
-    asked = _as_conditions(request), spread, jnp.asarray(request.slots)
+    low, high = (standardise(ends, model.config.scalars) for ends in (request.scalar_low, request.scalar_high))
+    asked = _as_conditions(request, low), jnp.asarray(high - low), jnp.asarray(request.slots)
 
     def propose_chunk(ids):
         return propose(
@@ -161,7 +162,10 @@ def _in_chunks(
             on_progress(min((index + 1) * size, count))
     if not done:
         raise KeyboardInterrupt
-    return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *done)
+    found: Candidates = jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *done)
+    if not model.config.scalars:
+        return found
+    return dataclasses.replace(found, predicted=in_units(found.predicted, model.config.scalars))
 
 
 def _wait_for(result: Any) -> None:
@@ -170,10 +174,10 @@ def _wait_for(result: Any) -> None:
         time.sleep(0.005)
 
 
-def _as_conditions(request: Request) -> Conditions:
-    """A batch of one, with the lower ends of ranges."""
+def _as_conditions(request: Request, low: np.ndarray) -> Conditions:
+    """A batch of one, with the lower ends of ranges, [S] standardised."""
     return Conditions(
-        scalars=jnp.asarray(request.scalar_low)[None],
+        scalars=jnp.asarray(low)[None],
         scalar_mask=jnp.asarray(request.scalar_mask)[None],
         composition=jnp.asarray(request.composition)[None],
         composition_mask=jnp.asarray(request.composition.any())[None],
@@ -204,7 +208,7 @@ def propose(
 
     Args:
       conditions: a batch of one, the same for all candidates but for their aims.
-      spread: [S], of the aims above the scalars of the conditions, each candidate's drawn evenly.
+      spread: [S] standardised, of the aims above the scalars of the conditions, each candidate's drawn evenly.
       slots: [N] atomic numbers to place, all 0 if the model is to choose them.
       ids: [B] numbers of the candidates.
       system: the only elements that may be in the cell, () for all of `elements`.
@@ -268,10 +272,9 @@ def _mismatch(
     config = model.config
     error = jnp.zeros(len(latents))
     if config.scalars:
-        mean, std = (jnp.array([getattr(s, part) for s in config.scalars]) for part in ("mean", "std"))
         predicted: Any = model.apply(params, latents, method="properties")
-        wanted = (conditions.scalars - mean) / std
-        error = error + jnp.sum(jnp.where(conditions.scalar_mask, jnp.abs(predicted - wanted), 0.0), -1)
+        missed = jnp.abs(predicted - conditions.scalars)
+        error = error + jnp.sum(jnp.where(conditions.scalar_mask, missed, 0.0), -1)
     fused = model.apply(params, latents, _no_conditions(len(config.scalars), len(latents)), method="fuse")
     heads: Any = model.apply(params, fused, method="heads")
     composition = jax.nn.softmax(heads.composition)
@@ -382,10 +385,10 @@ def _place(
     crystals = jax.tree.map(lambda x: x[:, 0], crystals)
     mean: Any = model.apply(variables, crystals, method="encode")
     predicted: Any = model.apply(variables, mean[0], method="properties")
-    names = model.config.scalars
-    if not names:  # an array of no size, split over several devices, ends JAX 0.11 on GPUs by a segmentation fault
+    if not model.config.scalars:
+        # An array of no size, split over several devices, ends JAX 0.11 on GPUs by a segmentation fault.
         return crystals, jnp.zeros((len(ids), 1))
-    return crystals, predicted * jnp.array([s.std for s in names]) + jnp.array([s.mean for s in names])
+    return crystals, predicted  # standardised; units come on the host, in double precision
 
 
 def _network(model: CDVAE) -> Callable[..., DenoiserOutput]:

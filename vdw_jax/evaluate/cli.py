@@ -81,7 +81,7 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, default=Path("evaluation"), help="folder; parts share its summary.json")
     command.add_argument("--checkpoint", type=Path, help="workdir or export of train.py; what ships by default")
     command.add_argument("--structures", type=Path, metavar="PATH",
-                         help="score these instead: any file or folder that vdw_jax.structures.check reads")  # fmt: skip
+                         help="score these instead: any file or folder that `check` reads")  # fmt: skip
     command.add_argument("--periodicity", choices=("auto", "slab", "bulk"), default="auto",
                          help="with --structures: what they are; default: what the data or the files say")  # fmt: skip
     command.add_argument("--only", choices=("generate", "score"), help="one half; the other may run elsewhere")
@@ -234,7 +234,7 @@ def _read(given: argparse.Namespace, part: str):
         periodicity = _agreed(given.periodicity, reference.data.periodicity)
     truths = None
     if part == "reconstruction":
-        truths = reading.read_structures(given.truth, periodicity)
+        truths = reading.read_structures(given.truth, periodicity, all_usable=True)
         # What the true structures are, the others should be: without vacuum they are no slabs.
         periodicity = truths.periodicity if periodicity == "auto" else periodicity
     read = reading.read_structures(given.structures, periodicity)
@@ -242,7 +242,7 @@ def _read(given: argparse.Namespace, part: str):
         "structures": str(given.structures), "device": "none", "seed": given.seed, "command": _command(),
         "date": datetime.date.today().isoformat(), "data": settings,
         "data_hash": reference.data_hash if reference else "",
-        "periodicity": "slab" if read.periodicity == SLAB else "bulk",
+        "read_as": "slabs" if read.periodicity == SLAB else "crystals",
     }  # fmt: skip
     if part == "generation":
         return reading.Samples(read.crystals, record), reference

@@ -85,7 +85,7 @@ class Read:
     periodicity: Periodicity
 
 
-def read_structures(path: Path, periodicity: str | Periodicity) -> Read:
+def read_structures(path: Path, periodicity: str | Periodicity, *, all_usable: bool = False) -> Read:
     """Structures of another generator, from any file or folder that `load.read_crystals` reads.
 
     A structure that cannot be used is named on stderr and stays in as a crystal without atoms.
@@ -93,6 +93,7 @@ def read_structures(path: Path, periodicity: str | Periodicity) -> Read:
     Args:
         path: file or folder.
         periodicity: as for `load.read_crystals`.
+        all_usable: a structure that cannot be used is an error, as it is among the true ones.
 
     Raises:
         SamplesError: nothing there, or a file that holds no structures or does not say whether they are slabs.
@@ -101,6 +102,8 @@ def read_structures(path: Path, periodicity: str | Periodicity) -> Read:
         found = read_crystals(path, periodicity=periodicity)
     except DataError as error:
         raise SamplesError(str(error)) from error
+    if all_usable and found.problems:
+        raise SamplesError(str(found.problems[0]))
     for problem in found.problems:
         print(f"note: {problem}; it counts as invalid", file=sys.stderr)
     rows = [row for row in found.rows if not _is_of_a_table(row)]

@@ -1,9 +1,15 @@
-"""The layers of a slab: which atoms are bonded into sheets, and how far the sheets lie apart.
+"""The layers of a slab: which atoms hold together as sheets, and how far the sheets lie apart.
 
-A slab has its normal along z and is periodic along a and b only; nothing here reads c. Two atoms are
-bonded where their distance is below `BOND_FACTOR` times the sum of their covalent radii (Cordero et al.,
-Dalton Trans. 2832 (2008), as ASE tabulates them); two chalcogens never are, for in III-VI layers they
-face each other across the gap (Te over Te, 2.5 Angstrom apart, would pass for a bond by its radii).
+A slab has its normal along z and is periodic along a and b only; nothing here reads c. A layer is told by its
+bonds, not by its elements or its height, because sheets interlock and every element may face the gap. What
+counts is not one bond length but a step: within a layer some network of contacts spans a and b, and all contacts
+to the next layer are longer than those it needs. Contacts are read on the scale of `contacts.Contacts.reduced`,
+0 for a covalent bond and 1 for a van der Waals contact:
+
+- contacts above `LOOSE` hold nothing together; what they leave connected is a piece: a sheet, chain, molecule or
+  atom;
+- a piece that is a sheet is split into more sheets where the shortest contact between those is above `FIRM`, and
+  longer by `STEP` than any contact that the sheets need to be sheets.
 """
 
 from __future__ import annotations
@@ -12,20 +18,32 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
-from ase.data import covalent_radii
 from numpy.typing import NDArray
 from pymatgen.core import Element
 
-BOND_FACTOR = 1.22
-"""Bond length over sum of covalent radii, at most. Bonds of III-VI layers have 0.98 to 1.12."""
+from vdw_jax.metrics.contacts import Contacts, find_contacts
+from vdw_jax.metrics.pieces import Pieces, Vector
 
-MIN_GAP_ANGSTROM = 2.5
-MAX_GAP_ANGSTROM = 4.5
+Edge = tuple[int, int, Vector, float]
+"""Two atoms, the cell of the second, and their reduced distance."""
+
+FIRM = 1 / 3
+"""Reduced distance up to which a contact is a bond. Bonds within layers have -0.2 to 0.3, few up to 0.45."""
+
+LOOSE = 0.5
+"""Reduced distance above which no contact holds a layer together: half way from a bond to a vdW contact."""
+
+STEP = 0.05
+"""Least difference, in reduced distance, of the contacts between layers from those within."""
+
+FARTHEST = 1.3
+"""Shortest contact of two layers that still face each other, at most, over the sum of the vdW radii."""
+
+BOND_FACTOR = 1.22
+"""Length of the bonds that are drawn, over the sum of the covalent radii, at most."""
+
 SAME_HEIGHT_ANGSTROM = 0.3
 """Atoms closer than this along z count as one plane."""
-
-_CHALCOGENS = (8, 16, 34, 52)
-_MAX_IMAGES = 20
 
 
 @dataclass(frozen=True)
@@ -40,15 +58,39 @@ class Layer:
     """z of the highest atom."""
     is_sheet: bool
     """Bonds run through the crystal along a and b; False for molecules, chains and lone atoms."""
+    mean_height_angstrom: float = float("nan")
+    """Mean z of the atoms."""
+
+    @property
+    def thickness_angstrom(self) -> float:
+        """From the lowest atom to the highest along z; 0 for a layer of one plane."""
+        return self.top_angstrom - self.bottom_angstrom
 
 
 @dataclass(frozen=True)
 class LayerStack:
-    """The layers of a slab from bottom to top, and the gaps between them."""
+    """The layers of a slab from bottom to top, and how far each lies from the next."""
 
     layers: tuple[Layer, ...]
-    gaps_angstrom: tuple[float, ...]
-    """Top atom of a layer to bottom atom of the next, along z; negative where they interpenetrate."""
+    interlayer_distances_angstrom: tuple[float, ...]
+    """Top atom of a layer to bottom atom of the next, along z: the usual interlayer distance of layers with
+    flat faces. Negative where the layers interlock; the two distances below are positive then too."""
+    center_distances_angstrom: tuple[float, ...] = ()
+    """Mean height of a layer to mean height of the next, along z."""
+    contact_distances_angstrom: tuple[float, ...] = ()
+    """Shortest distance of an atom from an atom of the next layer; inf where none is in reach."""
+    contact_ratios: tuple[float, ...] = ()
+    """Least distance of two atoms of neighbouring layers over the sum of their vdW radii; inf as above."""
+
+    @property
+    def gaps_angstrom(self) -> tuple[float, ...]:
+        """Other name of `interlayer_distances_angstrom`."""
+        return self.interlayer_distances_angstrom
+
+    @property
+    def interlayer_distance_angstrom(self) -> float | None:
+        """The smallest of `interlayer_distances_angstrom`; None for a single layer."""
+        return min(self.interlayer_distances_angstrom, default=None)
 
     @property
     def num_layers(self) -> int:
@@ -57,93 +99,121 @@ class LayerStack:
 
     @property
     def is_bilayer(self) -> bool:
-        """Exactly two layers, both sheets, with a gap of 2.5 to 4.5 Angstrom."""
+        """Exactly two layers, both sheets, near enough to bind each other.
+
+        Near enough is a matter of the facing atoms: the shortest contact is at most `FARTHEST` times the sum of
+        the vdW radii. There is no lower limit, for layers that are too near are bonded, and found as one.
+        """
         if len(self.layers) != 2 or not all(layer.is_sheet for layer in self.layers):
             return False
-        return MIN_GAP_ANGSTROM <= self.gaps_angstrom[0] <= MAX_GAP_ANGSTROM
+        return self.contact_ratios[0] <= FARTHEST
 
 
-def find_layers(
-    atomic_numbers: NDArray, positions: NDArray, cell: NDArray, bond_factor: float = BOND_FACTOR
-) -> LayerStack:
-    """Splits a slab into its bonded layers.
+def find_layers(atomic_numbers: NDArray, positions: NDArray, cell: NDArray) -> LayerStack:
+    """Splits a slab into its layers, any number of them.
 
     Args:
       atomic_numbers: [n] int.
       positions: [n, 3] Cartesian, Angstrom, normal along z; the slab must not be cut by the cell's c face.
       cell: [3, 3] rows a, b, c, Angstrom; c is not read.
-      bond_factor: longest bond over the sum of covalent radii.
 
     Raises:
-      ValueError: a value is not finite, or a and b are too short or too skewed to search for bonds.
+      ValueError: a value is not finite, or a and b are too short or too skewed to search for contacts.
     """
     numbers = np.asarray(atomic_numbers, dtype=int)
     positions = np.asarray(positions, dtype=float).reshape(-1, 3)
-    first, second, images = _bonds(numbers, positions, np.asarray(cell, dtype=float), bond_factor)
-    neighbours: list[list[tuple[int, NDArray]]] = [[] for _ in numbers]
-    for i, j, image in zip(first, second, images, strict=True):
-        neighbours[i].append((int(j), image))
+    contacts = find_contacts(numbers, positions, np.asarray(cell, dtype=float))
+    layers = [
+        _layer(members, is_sheet, positions)
+        for members, is_sheet in _sheets_and_rest(len(numbers), contacts)
+    ]
+    layers.sort(key=lambda layer: layer.mean_height_angstrom)
+    distances, centers = [], []
+    for lower, upper in itertools.pairwise(layers):
+        distances.append(upper.bottom_angstrom - lower.top_angstrom)
+        centers.append(upper.mean_height_angstrom - lower.mean_height_angstrom)
+    lengths, ratios = _across(layers, contacts, len(numbers))
+    return LayerStack(tuple(layers), tuple(distances), tuple(centers), lengths, ratios)
 
-    layers = []
-    seen: dict[int, NDArray] = {}  # atom -> image of it that is bonded to the first atom of its layer
-    for start in range(len(numbers)):
-        if start in seen:
-            continue
-        seen[start] = np.zeros(2, dtype=int)
-        members, loops = [start], [np.zeros(2, dtype=int)]
-        for atom in members:  # grows while it is read
-            for other, image in neighbours[atom]:
-                reached = seen[atom] + image
-                if other in seen:
-                    loops.append(reached - seen[other])
-                else:
-                    seen[other] = reached
-                    members.append(other)
-        members.sort(key=lambda atom: float(positions[atom, 2]))
-        heights = positions[members, 2]
-        is_sheet = int(np.linalg.matrix_rank(np.array(loops))) == 2
-        layers.append(Layer(tuple(members), float(heights[0]), float(heights[-1]), is_sheet))
-    layers.sort(key=lambda layer: layer.bottom_angstrom + layer.top_angstrom)
-    gaps = tuple(
-        upper.bottom_angstrom - lower.top_angstrom for lower, upper in itertools.pairwise(layers)
+
+def _layer(members: list[int], is_sheet: bool, positions: NDArray) -> Layer:
+    heights = positions[members, 2]
+    order = np.argsort(heights, kind="stable")
+    indices = tuple(members[place] for place in order)
+    bottom, top = float(heights[order[0]]), float(heights[order[-1]])
+    return Layer(indices, bottom, top, is_sheet, float(heights.mean()))
+
+
+def _sheets_and_rest(size: int, contacts: Contacts) -> list[tuple[list[int], bool]]:
+    """The atoms of each layer, and whether it is a sheet."""
+    reduced = contacts.reduced
+    holding = np.flatnonzero(reduced < LOOSE)
+    holding = holding[np.argsort(reduced[holding], kind="stable")]
+    edges = list(
+        zip(
+            contacts.first[holding].tolist(),
+            contacts.second[holding].tolist(),
+            map(tuple, contacts.images[holding].tolist()),
+            reduced[holding].tolist(),
+            strict=True,
+        )
     )
-    return LayerStack(tuple(layers), gaps)
+    pieces = Pieces(size)
+    for first, second, image, _ in edges:
+        pieces.join(first, second, image)
+
+    found: list[tuple[list[int], bool]] = []
+    for root, members in pieces.members().items():
+        if not pieces.is_sheet(root):
+            found.append((members, False))
+            continue
+        own = edges
+        if pieces.count > 1:
+            inside = set(members)
+            own = [edge for edge in edges if edge[0] in inside]
+        found += [(part, True) for part in _parts(members, own)]
+    return found
 
 
-def _bonds(
-    numbers: NDArray, positions: NDArray, cell: NDArray, bond_factor: float
-) -> tuple[NDArray, NDArray, NDArray]:
-    """Ordered pairs [m], [m] and the in-plane image of the second atom, [m, 2]; both directions."""
-    if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
-        raise ValueError("positions and cell must be finite")
-    if len(numbers) == 0:
-        empty = np.zeros(0, dtype=int)
-        return empty, empty, np.zeros((0, 2), dtype=int)
-    radii = covalent_radii[numbers]
-    cutoff = bond_factor * (radii[:, None] + radii)
-    chalcogen = np.isin(numbers, _CHALCOGENS)
-    cutoff[chalcogen[:, None] & chalcogen] = 0.0
+def _parts(members: list[int], edges: list[Edge]) -> list[list[int]]:
+    """The sheets that a sheet consists of, most often itself alone.
 
-    plane = cell[:2, :2]
-    area = abs(float(np.linalg.det(plane)))
-    if area < 1e-3:
-        raise ValueError(f"a and b span only {area:.2g} square Angstrom")
-    widths = area / np.linalg.norm(plane[::-1], axis=1)  # between the lattice lines, along a and along b
-    reach = np.ceil(cutoff.max() / widths).astype(int) + 1
-    if reach.max() > _MAX_IMAGES:
-        raise ValueError(f"bonds would span {reach.max()} cells: a or b is too short or too skewed")
-    home = np.floor(positions[:, :2] @ np.linalg.inv(plane))
-    wrapped = positions.copy()
-    wrapped[:, :2] -= home @ plane
+    Contacts are added from the shortest to the longest. Whenever nothing but sheets is there, the next contact
+    that joins two of them tells how far apart they are. The finest such division that is clear enough is taken.
+    """
+    places = {atom: place for place, atom in enumerate(members)}
+    pieces = Pieces(len(members))
+    formed: float | None = None  # the contact that made all pieces sheets, while they are
+    parts: list[list[int]] = []
+    for first, second, image, reduced in edges:
+        if formed is not None and reduced > FIRM and reduced >= formed + STEP and pieces.count > 1:
+            root, other = pieces.root(places[first])[0], pieces.root(places[second])[0]
+            if root != other:
+                parts = [[members[place] for place in part] for part in pieces.members().values()]
+                break
+        if not pieces.join(places[first], places[second], image):
+            continue
+        formed = reduced if pieces.sheets == pieces.count else None
+        if pieces.count == 1 and formed is not None:
+            break
+    return parts or [members]
 
-    images = np.array(list(itertools.product(*(range(-n, n + 1) for n in reach))))
-    shifts = np.zeros((len(images), 3))
-    shifts[:, :2] = images @ plane
-    offsets = wrapped[None, :, None, :] - wrapped[:, None, None, :] + shifts
-    squared = (offsets**2).sum(-1)
-    itself = np.eye(len(numbers), dtype=bool)[:, :, None] & (images == 0).all(-1)
-    first, second, image = np.nonzero((squared < cutoff[:, :, None] ** 2) & ~itself)
-    return first, second, images[image]
+
+def _across(
+    layers: list[Layer], contacts: Contacts, size: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Shortest contact of each layer with the next, in Angstrom and over the sum of the vdW radii."""
+    layer_of = np.zeros(size, dtype=int)
+    for place, layer in enumerate(layers):
+        layer_of[list(layer.indices)] = place
+    lower = np.minimum(layer_of[contacts.first], layer_of[contacts.second])
+    apart = np.abs(layer_of[contacts.first] - layer_of[contacts.second])
+    lengths = np.full(max(len(layers) - 1, 0), np.inf)
+    ratios = lengths.copy()
+    chosen = np.flatnonzero(apart == 1)
+    np.minimum.at(lengths, lower[chosen], contacts.distances[chosen])
+    np.minimum.at(ratios, lower[chosen], contacts.distances[chosen] / contacts.van_der_waals[chosen])
+    return tuple(lengths.tolist()), tuple(ratios.tolist())
 
 
 def height_groups(atomic_numbers: NDArray, positions: NDArray) -> list[list[int]]:

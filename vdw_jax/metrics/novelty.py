@@ -3,6 +3,10 @@
 Two structures are the same where StructureMatcher matches them at the tight site tolerance, which no two relaxed
 stackings do. It takes a fifth of a second a pair, so that of all pairs only those are tried that have the same
 composition and whose heights and registries do not rule a match out.
+
+Slabs are compared in their primitive cells (`primitive.primitive_slabs`), so that a supercell, another vacuum or a cut
+by the cell's c face is nothing new; the bounds and the matcher take any origin, orientation, side up and choice of a
+and b. Bulk crystals are reduced by the matcher itself.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from numpy.typing import NDArray
 
 from vdw_jax.metrics.matching import TIGHT_STOL, Tolerances
 from vdw_jax.metrics.parallel import parallel_map
+from vdw_jax.metrics.primitive import primitive_slabs
 from vdw_jax.metrics.stacking import displacement_rms, registry_rms
 from vdw_jax.structures.dataset import CrystalDataset, concatenate
 from vdw_jax.types import SLAB
@@ -130,7 +135,7 @@ class Nearest:
 
 
 def nearest(own: CrystalDataset, known: CrystalDataset) -> list[Nearest]:
-    """For each slab the known one of the same atoms that is nearest to it.
+    """For each slab the known one of the same atoms that is nearest to it, both in their primitive cells.
 
     Heights alone are compared first: they bound the displacement from below, so that few need be laid on each other.
 
@@ -138,6 +143,7 @@ def nearest(own: CrystalDataset, known: CrystalDataset) -> list[Nearest]:
         own: slabs.
         known: slabs, at least one.
     """
+    own, known = primitive_slabs(own), primitive_slabs(known)
     groups: dict[bytes, list[int]] = defaultdict(list)
     for row, numbers in enumerate(known.atomic_numbers):
         groups[np.sort(numbers[numbers > 0]).tobytes()].append(row)
@@ -194,6 +200,7 @@ def first_matches(
         workers: processes, as in `parallel.parallel_map`.
         progress: shows a line on stderr.
     """
+    data = primitive_slabs(data)
     keys = contents(data)
     groups: dict[bytes, list[int]] = defaultdict(list)
     for row in known:
@@ -215,6 +222,7 @@ def repeats(
 
     Args: as in `first_matches`.
     """
+    data = primitive_slabs(data)
     keys = contents(data)
     groups: dict[bytes, list[int]] = defaultdict(list)
     for row in rows:

@@ -105,7 +105,15 @@ def _in_plane(slab: Slab) -> tuple[NDArray, NDArray] | None:
     positions, cell = np.asarray(slab[1], dtype=float), np.asarray(slab[2], dtype=float)
     if len(positions) == 0 or not (np.isfinite(positions).all() and np.isfinite(cell).all()):
         return None
-    short, long = cell[0, :2], cell[1, :2]
+    plane = reduced_plane(cell[:2, :2])
+    if plane is None:
+        return None
+    return plane, positions[:, :2] @ np.linalg.inv(plane)
+
+
+def reduced_plane(plane: NDArray) -> NDArray | None:
+    """The two shortest vectors [2, 2] of a lattice in the plane, 90 degrees or more apart; None if it spans no area."""
+    short, long = plane
     area = abs(short[0] * long[1] - short[1] * long[0])
     if area < 1e-3:
         return None
@@ -118,8 +126,7 @@ def _in_plane(slab: Slab) -> tuple[NDArray, NDArray] | None:
         long = long - steps * short
     if short @ long > 0:
         long = long - short
-    plane = np.array([short, long])
-    return plane, positions[:, :2] @ np.linalg.inv(plane)
+    return np.array([short, long])
 
 
 _UNIMODULAR = np.array([

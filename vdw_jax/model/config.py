@@ -5,18 +5,29 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
+
 from vdw_jax.equivariant.config import EquiformerConfig
 from vdw_jax.equivariant.grid import SphereGrid
+from vdw_jax.structures.spread import mean_and_spread
 from vdw_jax.types import SLAB, Periodicity
 
 
 @dataclasses.dataclass(frozen=True)
 class ScalarCondition:
-    """A scalar that may be asked for: its name, and mean and spread over the training part, in its unit."""
+    """A scalar that may be asked for: its name, and mean and spread over the training part, in its unit.
+
+    Networks see standardised values only: `training.labels`.
+    """
 
     name: str
     mean: float
     std: float
+
+    @classmethod
+    def of(cls, name: str, values: np.ndarray) -> ScalarCondition:
+        """From the values of the training part, NaN where absent."""
+        return cls(name, *mean_and_spread(values))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,29 @@ import numpy as np
 from vdw_jax.graphs.neighbours import widened_image_range
 from vdw_jax.property_model.cgcnn import CGCNN, CGCNNConfig
 from vdw_jax.structures.errors import DataError
-from vdw_jax.training.checkpoint import write_json_atomic
-from vdw_jax.training.export import load_weights, save_weights
+from vdw_jax.training.export import FACTS_NAME, WEIGHTS_NAME, check_weights_sha256, load_weights, save_weights
+from vdw_jax.training.facts import read_own_json, write_facts
+from vdw_jax.training.labels import in_units
+from vdw_jax.training.rules import ANY_NUMBER, SIZE, TEXT, YES_OR_NO, Rules, above, find_faults, several, whole
 from vdw_jax.types import CrystalBatch
 
 SHIPPED = Path(__file__).parents[1] / "pretrained" / "property_model"
 """The one that ships, for `formation_energy_ev`."""
+
+
+_MODEL: Rules = {
+    "label": TEXT,
+    "mean": ANY_NUMBER,
+    "std": above(0),
+    "periodicity": several(YES_OR_NO, 3, 3),
+    "image_range": several(whole(0, 100), 3, 3),
+    "cutoff_angstrom": above(0, 1000),
+    "max_neighbours": SIZE,
+    "spacing_angstrom": above(0, 1000),
+    "channels": SIZE,
+    "num_layers": whole(1, 1000),
+    "hidden": SIZE,
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,7 +48,7 @@ class PropertyModel:
     facts: dict[str, Any]
 
     def predict(self, batch: CrystalBatch, chunk: int = 256) -> np.ndarray:
-        """The property of each crystal, in the unit of the label; [B] float32. NaN for what is not finite.
+        """The property of each crystal, in the unit of the label; [B] float64. NaN for what is not finite.
 
         Args:
           batch: crystals; slabs centred as everywhere, see `CrystalBatch`.
@@ -42,7 +58,7 @@ class PropertyModel:
         numbers, positions, cells = (np.asarray(x) for x in (batch.atomic_numbers, batch.positions, batch.cell))
         usable = np.isfinite(positions).all((1, 2)) & np.isfinite(cells).all((1, 2))
         usable &= np.abs(np.linalg.det(np.where(usable[:, None, None], cells, np.eye(3)))) > 1e-3
-        out = np.full(len(numbers), np.nan, np.float32)
+        out = np.full(len(numbers), np.nan)
         rows = np.flatnonzero(usable)
         if not len(rows):
             return out
@@ -53,7 +69,7 @@ class PropertyModel:
             filled = np.resize(here, min(chunk, len(rows)))  # one shape, one compilation
             part = CrystalBatch(*(jnp.asarray(array[filled]) for array in (numbers, positions, cells)))
             values = _apply(self.params, part, model=model)
-            out[here] = np.asarray(values)[: len(here)] * config.std + config.mean
+            out[here] = in_units(np.asarray(values)[: len(here), None], (config,))[:, 0]
         return out
 
 
@@ -63,10 +79,11 @@ def _apply(params, batch: CrystalBatch, *, model: CGCNN) -> Any:
 
 
 def save_property_model(directory: str | Path, trained: PropertyModel) -> None:
-    """Writes `weights.npz` and `model.json`."""
+    """Writes `weights.npz` and `model.json`, which has the checksums of both."""
     directory = Path(directory)
-    save_weights(directory / "weights.npz", jax.device_get(trained.params), dtype="float32")
-    write_json_atomic(directory / "model.json", trained.facts | {"model": dataclasses.asdict(trained.model.config)})
+    weights = directory / WEIGHTS_NAME
+    save_weights(weights, jax.device_get(trained.params), dtype="float32")
+    write_facts(directory / FACTS_NAME, trained.facts | {"model": dataclasses.asdict(trained.model.config)}, weights)
 
 
 def load_property_model(directory: str | Path = SHIPPED) -> PropertyModel:
@@ -77,9 +94,12 @@ def load_property_model(directory: str | Path = SHIPPED) -> PropertyModel:
     """
     directory = Path(directory)
     try:
-        facts = json.loads((directory / "model.json").read_text(encoding="utf-8"))
+        facts = read_own_json(directory / FACTS_NAME)
+        if faults := find_faults(facts.get("model"), _MODEL, "model"):
+            raise ValueError(f"{FACTS_NAME}: {faults[0]}")
         model = CGCNN(CGCNNConfig.from_dict(facts.pop("model")))
-        params = load_weights(directory / "weights.npz")
+        check_weights_sha256(directory / WEIGHTS_NAME, facts)
+        params = load_weights(directory / WEIGHTS_NAME)
     except FileNotFoundError:
         raise DataError(f"no property model at {directory} (weights.npz and model.json)") from None
     except (ValueError, KeyError, TypeError) as error:

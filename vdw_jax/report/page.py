@@ -26,6 +26,7 @@ from vdw_jax.metrics.layers import BOND_FACTOR
 from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.layout import PAGE_NAME as PAGE_NAME
 from vdw_jax.report.ranking import RULE, asked_ranges, is_number
+from vdw_jax.report.untrained import untrained_reasons
 from vdw_jax.structures.elements import SYMBOLS
 
 HISTOGRAM_BINS = 40
@@ -60,6 +61,7 @@ _LABELS = {
     "relaxed_gap_after": "gap after relaxation",
     "structure_valid": "distances valid",
     "composition_valid": "composition valid",
+    "untrained": "outside the training",
 }
 _PREFIXES = {"asked_": "asked", "predicted_": "got", "miss_": "miss", "unrelaxed_": "unrelaxed", "relaxed_": "relaxed"}
 _HINTS = {
@@ -106,6 +108,7 @@ def render_page(
         "title": title,
         "rule": RULE,
         "left_out": left_out,
+        "untrained": untrained_reasons(rows),
         "record": record or {},
         "columns": columns,
         "rows": [[_plain(row.get(column["key"])) for column in columns] for row in rows],

@@ -44,13 +44,25 @@ MOST_BYTES = 1 * 2**30
 """Of all arrays of one file, unpacked. The data sets that ship have 15 MB; 100,000 crystals of 20 atoms have 30 MB."""
 
 
-def load_npz(path: str | os.PathLike[str], most_bytes: int = MOST_BYTES) -> dict[str, NDArray]:
+def load_npz(path: str | os.PathLike[str], most_bytes: int | None = None) -> dict[str, NDArray]:
     """The arrays of an .npz file. What it says of their sizes is compared before memory is taken for them.
+
+    Args:
+        path: the file.
+        most_bytes: of all arrays, unpacked; `MOST_BYTES` by default.
 
     Raises:
         OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error: no such file, another, or one that is damaged
             or unpacks to more than `most_bytes`.
     """
+    most_bytes = MOST_BYTES if most_bytes is None else most_bytes
+    try:
+        return _load_npz(path, most_bytes)
+    except (NotImplementedError, RuntimeError) as error:  # of zipfile: another compression, or a password
+        raise ValueError(str(error)) from error
+
+
+def _load_npz(path: str | os.PathLike[str], most_bytes: int) -> dict[str, NDArray]:
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise ValueError("neither a file nor a folder, but a pipe or a device")
     with zipfile.ZipFile(path) as archive:

@@ -17,7 +17,15 @@ from typing import Any
 import numpy as np
 
 from vdw_jax.structures.contents import GZIP, read_content, require_file
-from vdw_jax.structures.entries import Entry, Reading, StructureError, first_line, id_among, merged, plain_values
+from vdw_jax.structures.entries import (
+    Entry,
+    Reading,
+    StructureError,
+    first_line,
+    id_among,
+    merged,
+    plain_values,
+)
 from vdw_jax.structures.errors import DataError, Problem
 
 CALCULATED = ("energy", "free_energy", "magmom")
@@ -54,7 +62,9 @@ def _opened(path: Path, stored: Path, kept: Any = None) -> Reading:
     """Args: the path to name, where the database is, and what has to live as long."""
     try:
         with closing(_connect(stored)) as database:
-            kinds = database.execute("SELECT type FROM sqlite_master WHERE name = 'systems'").fetchall()
+            kinds = database.execute(
+                "SELECT type FROM sqlite_master WHERE name = 'systems'"
+            ).fetchall()
             if kinds != [("table",)]:
                 raise DataError(f"{path}: not an ASE database: it has no table 'systems'")
             columns = [str(row[1]) for row in database.execute("PRAGMA table_info(systems)")]
@@ -65,7 +75,9 @@ def _opened(path: Path, stored: Path, kept: Any = None) -> Reading:
     except sqlite3.Error as error:
         raise DataError(f"{path}: not an ASE database: {first_line(error)}") from error
     wanted = ("id", *_ARRAYS, "pbc", *CALCULATED, "key_value_pairs", "data")
-    return Reading(total, _sqlite_rows(path, stored, [name for name in wanted if name in columns], kept))
+    return Reading(
+        total, _sqlite_rows(path, stored, [name for name in wanted if name in columns], kept)
+    )
 
 
 def _connect(stored: Path) -> sqlite3.Connection:
@@ -78,7 +90,9 @@ def _connect(stored: Path) -> sqlite3.Connection:
     return database
 
 
-def _sqlite_rows(path: Path, stored: Path, columns: list[str], kept: Any) -> Iterator[Entry | Problem]:
+def _sqlite_rows(
+    path: Path, stored: Path, columns: list[str], kept: Any
+) -> Iterator[Entry | Problem]:
     del kept  # only has to exist while this runs
     listed = ", ".join(columns)
     last = -1
@@ -87,15 +101,21 @@ def _sqlite_rows(path: Path, stored: Path, columns: list[str], kept: Any) -> Ite
         wrong = "its id is no whole number"
         try:
             with closing(_connect(stored)) as database:
-                found = database.execute("SELECT min(id) FROM systems WHERE id > ?", (last,)).fetchone()
+                found = database.execute(
+                    "SELECT min(id) FROM systems WHERE id > ?", (last,)
+                ).fetchone()
                 number = found[0]
                 if number is None:
                     return
-                row = database.execute(f"SELECT {listed} FROM systems WHERE id = ?", (number,)).fetchone()
+                row = database.execute(
+                    f"SELECT {listed} FROM systems WHERE id = ?", (number,)
+                ).fetchone()
         except sqlite3.Error as error:
             wrong = first_line(error)
         if not isinstance(number, int):
-            yield Problem(str(path), last + 1, "row", f"no more rows are readable ({wrong})", _ADVICE)
+            yield Problem(
+                str(path), last + 1, "row", f"no more rows are readable ({wrong})", _ADVICE
+            )
             return  # the list of rows itself is damaged
         if row is None:
             yield Problem(str(path), number, "row", f"not readable ({wrong})", _ADVICE)
@@ -113,7 +133,9 @@ def _sqlite_entry(path: Path, row: dict[str, Any]) -> Entry | Problem:
         fields |= {name: row.get(name) for name in CALCULATED}
         return _entry(path, int(row["id"]), fields)
     except (StructureError, ValueError, TypeError, RecursionError) as error:
-        return Problem(str(path), int(row["id"]), "row", f"not readable ({first_line(error)})", _ADVICE)
+        return Problem(
+            str(path), int(row["id"]), "row", f"not readable ({first_line(error)})", _ADVICE
+        )
 
 
 def _from_blob(name: str, blob: Any, kind: np.dtype) -> np.ndarray:
@@ -160,7 +182,10 @@ def _json_rows(path: Path, document: dict[str, Any], ids: list[Any]) -> Iterator
             yield Problem(str(path), number, "row", "no such row, or no structure in it", _ADVICE)
             continue
         try:
-            fields = {key: _plain(row.get(key)) for key in ("numbers", "positions", "cell", "pbc", *CALCULATED)}
+            fields = {
+                key: _plain(row.get(key))
+                for key in ("numbers", "positions", "cell", "pbc", *CALCULATED)
+            }
             for key in ("key_value_pairs", "data"):
                 fields[key] = row.get(key) or {}
                 if not isinstance(fields[key], dict):
@@ -204,13 +229,23 @@ def _entry(path: Path, row: int, fields: Mapping[str, Any]) -> Entry | Problem:
         raise StructureError("pbc are not three periods")
     a, b, c = (bool(period) for period in periods.ravel())
     if not np.any(cell):
-        return Problem(str(path), row, "cell", "no cell", "Write the lattice vectors, or leave molecules out")
+        return Problem(
+            str(path), row, "cell", "no cell", "Write the lattice vectors, or leave molecules out"
+        )
     calculated = {name: fields[name] for name in CALCULATED if fields.get(name) is not None}
     values = merged(fields["key_value_pairs"], calculated, fields["data"])
     name, id_field = id_among(values, f"{path.name.split('.')[0]}-{row}")
     values.pop(id_field, None)
     plain, others = plain_values(values)
     return Entry(
-        str(path), row, name, numbers.astype(int), positions.reshape(-1, 3), cell.reshape(3, 3), plain, (a, b, c),
-        id_field=id_field, not_taken=others,
-    )  # fmt: skip
+        str(path),
+        row,
+        name,
+        numbers.astype(int),
+        positions.reshape(-1, 3),
+        cell.reshape(3, 3),
+        plain,
+        (a, b, c),
+        id_field=id_field,
+        not_taken=others,
+    )

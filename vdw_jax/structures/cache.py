@@ -39,10 +39,14 @@ def content_hash(path: Path, settings: Sequence[Any]) -> str:
     versions = {name: _version(name) for name in _PARSERS}
     digest = hashlib.sha256(json.dumps([VERSION, versions, os.fspath(path), *settings]).encode())
     try:
-        files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+        files = (
+            sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+        )
         for file in files:
             require_file(file)
-            digest.update(f"\0{file.name}\0{file.stat().st_size}\0".encode("utf-8", "surrogateescape"))
+            digest.update(
+                f"\0{file.name}\0{file.stat().st_size}\0".encode("utf-8", "surrogateescape")
+            )
             with open(file, "rb") as opened:
                 while block := opened.read(1 << 20):
                     digest.update(block)

@@ -69,7 +69,9 @@ def read_content(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     if len(content) > most_bytes:
         size = f"{most_bytes / 2**20:.4g} MiB"
-        raise DataError(f"{path}: more than {size}{' unpacked' if packed else ''}. Split it into smaller files")
+        raise DataError(
+            f"{path}: more than {size}{' unpacked' if packed else ''}. Split it into smaller files"
+        )
     return content
 
 
@@ -107,7 +109,9 @@ def _decoded(path: Path, content: bytes, encoding: str) -> str:
     except UnicodeDecodeError as error:
         name = encoding.upper().removesuffix("-LE").removesuffix("-BE")
         advice = "Save the file as UTF-8"
-        raise DataError(f"{path}: its text is not {name}, as its first bytes say: {error}. {advice}") from error
+        raise DataError(
+            f"{path}: its text is not {name}, as its first bytes say: {error}. {advice}"
+        ) from error
 
 
 def _wide_encoding(content: bytes) -> str | None:

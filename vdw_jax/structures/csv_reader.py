@@ -13,7 +13,7 @@ from vdw_jax.structures.cif import CIF_ADVICE, parse_cif
 from vdw_jax.structures.contents import read_text
 from vdw_jax.structures.entries import ID_KEYS, Entry, Reading, StructureError, first_line
 from vdw_jax.structures.errors import DataError, Problem
-from vdw_jax.structures.table import Row, TableError, read_table
+from vdw_jax.structures.table import Row, TableError, listed, read_table
 
 
 def read_csv(path: Path) -> Reading:
@@ -26,12 +26,14 @@ def read_csv(path: Path) -> Reading:
     id_column = next((name for name in ID_KEYS if name in header), None)
     for name, there in (("material_id", id_column), ("cif", "cif" in header)):
         if not there:
-            raise DataError(f"{path}: header: no column {name!r} among {_listed(header)}")
+            raise DataError(f"{path}: header: no column {name!r} among {listed(header)}")
     assert id_column is not None
     return Reading(None, _parse_rows(path, id_column, rows))
 
 
-def _parse_rows(path: Path, id_column: str, rows: Iterator[Row | TableError]) -> Iterator[Entry | Problem]:
+def _parse_rows(
+    path: Path, id_column: str, rows: Iterator[Row | TableError]
+) -> Iterator[Entry | Problem]:
     for row in rows:
         if isinstance(row, TableError):
             yield Problem(str(path), row.place, row.field, row.reason, row.advice)
@@ -39,7 +41,9 @@ def _parse_rows(path: Path, id_column: str, rows: Iterator[Row | TableError]) ->
         cells = dict(row.cells)
         name = cells.pop(id_column).strip()
         if not name:
-            yield Problem(str(path), row.place, id_column, "empty", "Give every row a name of its own")
+            yield Problem(
+                str(path), row.place, id_column, "empty", "Give every row a name of its own"
+            )
             continue
         try:
             numbers, fractions, cell = parse_cif(cells["cif"])
@@ -48,9 +52,13 @@ def _parse_rows(path: Path, id_column: str, rows: Iterator[Row | TableError]) ->
             continue
         values = {name: cell for name, cell in cells.items() if not name.startswith("cif")}
         yield Entry(
-            str(path), row.place, name, numbers, fractions @ cell, cell, values, column="cif", id_field=id_column
+            str(path),
+            row.place,
+            name,
+            numbers,
+            fractions @ cell,
+            cell,
+            values,
+            column="cif",
+            id_field=id_column,
         )
-
-
-def _listed(names: list[str], most: int = 20) -> str:
-    return ", ".join(name[:40] for name in names[:most]) + (", ..." if len(names) > most else "")

@@ -5,16 +5,13 @@ from __future__ import annotations
 import numbers
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from vdw_jax.structures.elements import ATOMIC_NUMBERS
 from vdw_jax.structures.errors import Problem
 from vdw_jax.types import BULK, Periodicity
-
-if TYPE_CHECKING:
-    from pymatgen.core import Structure
 
 ID_KEYS = ("material_id", "uid", "jid", "id", "name", "entry_id", "task_id")
 """Where a structure's name is looked for, in this order."""
@@ -123,15 +120,3 @@ def first_line(error: BaseException) -> str:
     """What a library says in its error, in one line of bearable length."""
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__
-
-
-def arrays_of(structure: Structure) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Atomic numbers [n], fractional coordinates [n, 3] and cell [3, 3] (rows, Angstrom) of a pymatgen structure.
-
-    Raises:
-        StructureError: partly occupied, or an element past Fm.
-    """
-    if not structure.is_ordered:
-        raise StructureError("a site is partly occupied")
-    symbols = [site.specie.symbol for site in structure]
-    return numbers_of(symbols), structure.frac_coords, structure.lattice.matrix

@@ -48,8 +48,16 @@ _PIECE = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
-_FLAGS = {"T": True, "F": False, "true": True, "false": False, "True": True, "False": False, "TRUE": True,
-          "FALSE": False}  # fmt: skip
+_FLAGS = {
+    "T": True,
+    "F": False,
+    "true": True,
+    "false": False,
+    "True": True,
+    "False": False,
+    "TRUE": True,
+    "FALSE": False,
+}
 _DEFAULT_COLUMNS = "species:S:1:pos:R:3"
 _ADVICE = "Write it again with ASE, or correct it"
 
@@ -85,14 +93,23 @@ def read_extxyz(path: Path) -> Reading:
     found = _COMMENT.search(text)
     before = text[: found.start()] if found else text[:1000]
     if found is None or found.start() == 0 or before.strip().count("\n"):
-        at = f"line 1 is {text[:41].splitlines()[0][:40]!r}" if text.strip("\n") else "the file is empty"
-        raise DataError(f"{path}: not extended XYZ: {at}, not a number of atoms over a line with Lattice=\"...\"")
+        at = (
+            f"line 1 is {text[:41].splitlines()[0][:40]!r}"
+            if text.strip("\n")
+            else "the file is empty"
+        )
+        raise DataError(
+            f'{path}: not extended XYZ: {at}, not a number of atoms over a line with Lattice="..."'
+        )
     return Reading(None, _parse_frames(path, text))
 
 
 def _frames(text: str) -> Iterator[tuple[int, str]]:
     """Each frame with the number of its first line, from 1; a frame begins one line above its comment."""
-    starts = (max(text.rfind("\n", 0, max(found.start() - 1, 0)) + 1, 0) for found in _COMMENT.finditer(text))
+    starts = (
+        max(text.rfind("\n", 0, max(found.start() - 1, 0)) + 1, 0)
+        for found in _COMMENT.finditer(text)
+    )
     line, here = 1, next(starts)
     line += text.count("\n", 0, here)
     for following in starts:
@@ -109,7 +126,9 @@ def _parse_frames(path: Path, text: str) -> Iterator[Entry | Problem]:
         values: dict[str, Any] = {}
         try:
             if frame.count("\n") > MOST_ATOMS + 2:
-                raise _FrameError("number of atoms", f"more than {MOST_ATOMS} lines", "Leave the structure out")
+                raise _FrameError(
+                    "number of atoms", f"more than {MOST_ATOMS} lines", "Leave the structure out"
+                )
             lines = frame.rstrip().split("\n")
             values = _read_comment(lines[1]) if len(lines) > 1 else {}
             yield _read_frame(path, row, name, lines, values)
@@ -119,11 +138,15 @@ def _parse_frames(path: Path, text: str) -> Iterator[Entry | Problem]:
             yield Problem(str(path), row, error.field, reason, error.advice, said)
 
 
-def _read_frame(path: Path, row: int, otherwise: str, lines: list[str], values: dict[str, Any]) -> Entry:
+def _read_frame(
+    path: Path, row: int, otherwise: str, lines: list[str], values: dict[str, Any]
+) -> Entry:
     said, found = lines[0].strip(), max(len(lines) - 2, 0)
     if said != str(found):
         reason = f"{found} lines of atoms under {said[:40]!r}"
-        raise _FrameError("number of atoms", reason, "Write the number of atoms, and a line for each")
+        raise _FrameError(
+            "number of atoms", reason, "Write the number of atoms, and a line for each"
+        )
     if any("\0" in line for line in lines):
         raise _FrameError("text", "bytes that are no text", "Save the file as UTF-8")
     if any(len(line) > LONGEST_LINE for line in lines):
@@ -133,11 +156,22 @@ def _read_frame(path: Path, row: int, otherwise: str, lines: list[str], values: 
     columns = _read_columns(values)
     numbers, positions = _read_atoms(lines[2:], columns)
     name, id_field = id_among(_texts(values), otherwise)
-    beside = {key: value if key in ID_KEYS else _typed(value) for key, value in _others(values).items()}
+    beside = {
+        key: value if key in ID_KEYS else _typed(value) for key, value in _others(values).items()
+    }
     beside.pop(id_field, None)
     kept, others = plain_values(beside)
     return Entry(
-        str(path), row, name, numbers, positions, cell, kept, periodicity, id_field=id_field, not_taken=others
+        str(path),
+        row,
+        name,
+        numbers,
+        positions,
+        cell,
+        kept,
+        periodicity,
+        id_field=id_field,
+        not_taken=others,
     )
 
 
@@ -166,7 +200,9 @@ def _read_comment(comment: str) -> dict[str, str | None]:
         if key.lower() in _SPECIAL:
             key = _SPECIAL[key.lower()]
         if key in pairs:
-            raise _FrameError(key[:40] or "key", f"the key {key[:40]!r} occurs twice", "Rename or remove one")
+            raise _FrameError(
+                key[:40] or "key", f"the key {key[:40]!r} occurs twice", "Rename or remove one"
+            )
         pairs[key] = value
     return pairs
 
@@ -182,7 +218,9 @@ def _words(comment: str) -> list[str | None]:
     while place < len(comment):
         piece = _PIECE.match(comment, place)
         if piece is None:
-            raise _FrameError("comment", f"a quote or bracket is not closed: {comment[place : place + 40]!r}")
+            raise _FrameError(
+                "comment", f"a quote or bracket is not closed: {comment[place : place + 40]!r}"
+            )
         place = piece.end()
         *quoted, equals, space, escaped, bare = piece.groups()
         if space is not None:
@@ -208,9 +246,13 @@ def _read_lattice(values: dict[str, Any]) -> np.ndarray:
     try:
         numbers = [_real(word) for word in given.replace(",", " ").split()[:10]]
     except ValueError as error:
-        raise _FrameError("Lattice", f"{error}", "Write nine numbers: a, b and c one after the other") from error
+        raise _FrameError(
+            "Lattice", f"{error}", "Write nine numbers: a, b and c one after the other"
+        ) from error
     if len(numbers) != 9:
-        raise _FrameError("Lattice", "not nine numbers", "Write nine numbers: a, b and c one after the other")
+        raise _FrameError(
+            "Lattice", "not nine numbers", "Write nine numbers: a, b and c one after the other"
+        )
     if not any(numbers):
         raise _FrameError("Lattice", "no cell", "Write the lattice vectors, or leave molecules out")
     return np.array(numbers).reshape(3, 3)
@@ -237,18 +279,30 @@ def _read_columns(values: dict[str, Any]) -> _Columns:
     places: dict[str, int] = {}
     total = 0
     for name, kind, width in zip(fields[::3], fields[1::3], fields[2::3], strict=False):
-        if kind not in ("R", "I", "S", "L") or not (width.isascii() and width.isdigit() and len(width) < 6):
-            raise _FrameError("Properties", f"{f'{name}:{kind}:{width}'[:40]!r} is no name, kind and width")
+        if kind not in ("R", "I", "S", "L") or not (
+            width.isascii() and width.isdigit() and len(width) < 6
+        ):
+            raise _FrameError(
+                "Properties", f"{f'{name}:{kind}:{width}'[:40]!r} is no name, kind and width"
+            )
         name = {"symbols": "species", "numbers": "Z", "positions": "pos"}.get(name, name)
         if name in places:
-            raise _FrameError("Properties", f"the column {name[:40]!r} occurs twice", "Rename or remove one")
-        if (name, int(width)) in (("pos", 3), ("species", 1), ("Z", 1)) or name not in ("pos", "species", "Z"):
+            raise _FrameError(
+                "Properties", f"the column {name[:40]!r} occurs twice", "Rename or remove one"
+            )
+        if (name, int(width)) in (("pos", 3), ("species", 1), ("Z", 1)) or name not in (
+            "pos",
+            "species",
+            "Z",
+        ):
             places[name] = total
         total += int(width)
         if total > MOST_COLUMNS:
             raise _FrameError("Properties", f"more than {MOST_COLUMNS} columns for each atom")
     if len(fields) % 3 or "pos" not in places or not {"species", "Z"} & places.keys():
-        raise _FrameError("Properties", f"{(said or '')[:60]!r} names no species and positions (pos:R:3)")
+        raise _FrameError(
+            "Properties", f"{(said or '')[:60]!r} names no species and positions (pos:R:3)"
+        )
     return _Columns(total, said is not None, places.get("species"), places.get("Z"), places["pos"])
 
 
@@ -264,10 +318,14 @@ def _read_atoms(lines: list[str], columns: _Columns) -> tuple[np.ndarray, np.nda
             raise _FrameError("Properties", reason)
         numbers[place] = _element(place, words, columns)
         try:
-            positions[place] = [_real(word) for word in words[columns.position : columns.position + 3]]
+            positions[place] = [
+                _real(word) for word in words[columns.position : columns.position + 3]
+            ]
         except ValueError as error:
             reason = f"atom {place + 1}: {error}"
-            raise _FrameError("pos", reason, "Take the positions from the calculation again") from None
+            raise _FrameError(
+                "pos", reason, "Take the positions from the calculation again"
+            ) from None
     return numbers, positions
 
 
@@ -283,9 +341,13 @@ def _element(place: int, words: list[str], columns: _Columns) -> int:
     assert columns.number is not None
     word = words[columns.number]
     if not (word.isascii() and word.isdigit() and 1 <= int(word[:9]) <= NUM_ELEMENTS):
-        raise _FrameError("Z", f"atom {place + 1}: {word[:40]!r} is no atomic number from 1 to {NUM_ELEMENTS}")
+        raise _FrameError(
+            "Z", f"atom {place + 1}: {word[:40]!r} is no atomic number from 1 to {NUM_ELEMENTS}"
+        )
     if named is not None and named != int(word):
-        raise _FrameError("Z", f"atom {place + 1} is {words[columns.symbol or 0]} with atomic number {word}")
+        raise _FrameError(
+            "Z", f"atom {place + 1} is {words[columns.symbol or 0]} with atomic number {word}"
+        )
     return int(word)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,14 @@ from vdw_jax.structures.cif import CIF_ADVICE, parse_cif
 from vdw_jax.structures.contents import bare_name, read_text
 from vdw_jax.structures.entries import Entry, Reading, StructureError, first_line
 from vdw_jax.structures.errors import DataError, Problem
+from vdw_jax.structures.poscar import POSCAR_ADVICE, parse_poscar
 from vdw_jax.structures.property_table import PropertyTable, find_properties
+
+_POSCAR = re.compile(r"(poscar|contcar)([-_.\d].*)?|.*\.(vasp|poscar)")
+_OTHER_FORMATS = (".csv", ".xyz", ".extxyz", ".json", ".db", ".npz")
+"""Not even a file called POSCAR.extxyz is a POSCAR."""
+
+_SUFFIX = re.compile(r"\.(cif|vasp|poscar)$", re.IGNORECASE)
 
 INNER_FOLDER = "cif"
 """Where `sample.py` writes its CIFs: a folder without structures of its own may hold them there."""
@@ -35,7 +43,16 @@ def _cif(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return numbers, fractions @ cell, cell
 
 
-SINGLE = (SingleFormat(".cif", lambda name: name.endswith(".cif"), _cif, "cif", CIF_ADVICE),)
+SINGLE = (
+    SingleFormat(".cif", lambda name: name.endswith(".cif"), _cif, "cif", CIF_ADVICE),
+    SingleFormat(
+        "POSCAR",
+        lambda name: _POSCAR.fullmatch(name) is not None,
+        parse_poscar,
+        "poscar",
+        POSCAR_ADVICE,
+    ),
+)
 
 
 def read_single(path: Path) -> Reading:
@@ -61,7 +78,9 @@ def structure_files(folder: Path) -> list[Path]:
     """The structure files of a folder by name, or else those of its inner folder `cif`."""
     for place in (folder, folder / INNER_FOLDER):
         try:
-            files = sorted(file for file in place.iterdir() if kind_of_file(file) and file.is_file())
+            files = sorted(
+                file for file in place.iterdir() if kind_of_file(file) and file.is_file()
+            )
         except (NotADirectoryError, FileNotFoundError):
             continue
         except OSError as error:
@@ -74,13 +93,15 @@ def structure_files(folder: Path) -> list[Path]:
 def kind_of_file(file: Path) -> SingleFormat | None:
     """The kind of a structure file by its name; None for other files."""
     name = bare_name(file)
+    if name.endswith(_OTHER_FORMATS):
+        return None
     return next((kind for kind in SINGLE if kind.is_named(name) and not name.startswith(".")), None)
 
 
 def structure_name(file: Path) -> str:
-    """The name of a file without `.gz` and without its suffix: the id of its structure."""
+    """The name of a file without `.gz` and without its suffix; POSCAR.relaxed keeps all of its name."""
     bare = file.name[: len(bare_name(file))]
-    return Path(bare).stem
+    return _SUFFIX.sub("", bare) or bare
 
 
 def _read_files(files: list[Path], table: PropertyTable) -> Iterator[Entry | Problem]:
@@ -94,7 +115,16 @@ def _read_files(files: list[Path], table: PropertyTable) -> Iterator[Entry | Pro
             reason = first_line(error).removeprefix(f"{file}: ")
             yield Problem(str(file), 0, kind.field, reason, kind.advice, name)
             continue
-        yield Entry(str(file), 0, name, numbers, positions, cell, table.values_of(name), id_field="file name")
+        yield Entry(
+            str(file),
+            0,
+            name,
+            numbers,
+            positions,
+            cell,
+            table.values_of(name),
+            id_field="file name",
+        )
     yield from table.unused(names)
 
 
@@ -102,4 +132,4 @@ def _text(file: Path) -> str:
     text = read_text(file)
     if "\0" in text:
         raise StructureError("bytes that are no text")
-    return text
+    return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -21,7 +21,15 @@ from typing import Any
 
 from vdw_jax.structures.ase_database import is_ase_database, read_json_database
 from vdw_jax.structures.contents import as_text, read_content
-from vdw_jax.structures.entries import Entry, Reading, StructureError, first_line, id_among, merged, plain_values
+from vdw_jax.structures.entries import (
+    Entry,
+    Reading,
+    StructureError,
+    first_line,
+    id_among,
+    merged,
+    plain_values,
+)
 from vdw_jax.structures.errors import DataError, Problem
 from vdw_jax.structures.json_structures import kind_of, values_within
 
@@ -58,10 +66,14 @@ def read_json(path: Path) -> Reading:
 def _load(path: Path) -> Any:
     content = read_content(path)
     containers = content.count(b"{") + content.count(b"[")
-    needed = _BYTES_A_CONTAINER * containers + _BYTES_A_VALUE * (content.count(b",") + content.count(b":"))
+    needed = _BYTES_A_CONTAINER * containers + _BYTES_A_VALUE * (
+        content.count(b",") + content.count(b":")
+    )
     if needed > MOST_MEMORY:
         size = f"{needed / 2**30:.1f} GiB, more than {MOST_MEMORY / 2**30:.3g} GiB"
-        raise DataError(f"{path}: as JSON it needs about {size}. Split it, or write it as extended XYZ")
+        raise DataError(
+            f"{path}: as JSON it needs about {size}. Split it, or write it as extended XYZ"
+        )
     text = as_text(path, content)
     del content
     try:
@@ -99,7 +111,9 @@ def _items(path: Path, document: Any, within: bool = False) -> list[tuple[str | 
         return [(None, document)]
     if isinstance(document, dict):
         if _REPEATED in document:
-            raise DataError(f"{path}: the key {document[_REPEATED][:60]!r} occurs twice. Rename or remove one")
+            raise DataError(
+                f"{path}: the key {document[_REPEATED][:60]!r} occurs twice. Rename or remove one"
+            )
         rows = _split_table(path, document) or _column_table(path, document)
         if rows:
             return rows
@@ -147,7 +161,9 @@ def _column_table(path: Path, document: dict[str, Any]) -> list[tuple[str | None
         if isinstance(values, dict | list):  # single values belong to the table, not to its rows
             alike = type(values) is type(column) and len(values) == len(column)
             if not alike or (isinstance(values, dict) and values.keys() != column.keys()):
-                raise DataError(f"{path}: columns {holder!r} and {name[:40]!r} do not have the same rows")
+                raise DataError(
+                    f"{path}: columns {holder!r} and {name[:40]!r} do not have the same rows"
+                )
             columns[name] = values
     return [(_name(key), {name: values[key] for name, values in columns.items()}) for key in keys]
 
@@ -176,24 +192,46 @@ def _parse(path: Path, named: list[tuple[str | None, Any]]) -> Iterator[Entry | 
         repeated = _repeated_in(item)
         if repeated is not None:
             reason = f"the key {repeated[:60]!r} occurs twice"
-            yield Problem(str(path), row, repeated[:40] or "key", reason, "Rename or remove one", otherwise)
+            yield Problem(
+                str(path), row, repeated[:40] or "key", reason, "Rename or remove one", otherwise
+            )
             continue
         values = _values(item, inside)
         label, id_field = id_among(values, otherwise)
-        if name and not (id_field in values and name.isdigit()):  # a row's number is the last resort
+        if name and not (
+            id_field in values and name.isdigit()
+        ):  # a row's number is the last resort
             label, id_field = name, "name"
         kind = kind_of(inside)
         assert kind is not None
         try:
             numbers, positions, cell, periodicity = kind.read(inside)
-        except (StructureError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-            yield Problem(str(path), row, "structure", f"not readable ({_said(error)})", _ADVICE, label)
+        except (
+            StructureError,
+            ValueError,
+            TypeError,
+            KeyError,
+            OverflowError,
+            RecursionError,
+        ) as error:
+            yield Problem(
+                str(path), row, "structure", f"not readable ({_said(error)})", _ADVICE, label
+            )
             continue
         if str(values.get(id_field)).strip() == label:
             values.pop(id_field)
         plain, others = plain_values(values)
         yield Entry(
-            str(path), row, label, numbers, positions, cell, plain, periodicity, id_field=id_field, not_taken=others
+            str(path),
+            row,
+            label,
+            numbers,
+            positions,
+            cell,
+            plain,
+            periodicity,
+            id_field=id_field,
+            not_taken=others,
         )
 
 
@@ -209,7 +247,11 @@ def _values(item: dict[str, Any], inside: dict[str, Any]) -> dict[str, Any]:
 
 
 def _has_keys(item: Any) -> str:
-    return f"; its keys are {', '.join(str(key)[:30] for key in list(item)[:5])}" if isinstance(item, dict) else ""
+    return (
+        f"; its keys are {', '.join(str(key)[:30] for key in list(item)[:5])}"
+        if isinstance(item, dict)
+        else ""
+    )
 
 
 def _said(error: Exception) -> str:

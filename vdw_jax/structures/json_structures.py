@@ -67,13 +67,19 @@ def _pymatgen(item: dict[str, Any]) -> Arrays:
     symbols = [_species(place, site.get("species")) for place, site in enumerate(sites, start=1)]
     fractional = all("abc" in site for site in sites)
     key = "abc" if fractional else "xyz"
-    coordinates = _numbers([site.get(key) for site in sites], (len(sites), 3), f"the coordinates {key}")
+    coordinates = _numbers(
+        [site.get(key) for site in sites], (len(sites), 3), f"the coordinates {key}"
+    )
     positions = coordinates @ cell if fractional else coordinates
     return numbers_of(symbols), positions, cell, _periods(lattice.get("pbc", [True] * 3))
 
 
 def _species(place: int, species: Any) -> str:
-    if not isinstance(species, list) or not all(isinstance(one, dict) for one in species) or not species:
+    if (
+        not isinstance(species, list)
+        or not all(isinstance(one, dict) for one in species)
+        or not species
+    ):
         raise StructureError(f"atom {place} has no list of species")
     occupancies = [_number(one.get("occu", 1), "occupancy") for one in species]
     if len(species) > 1 or abs(occupancies[0] - 1) > _FULL:
@@ -103,7 +109,11 @@ def _jarvis(item: dict[str, Any]) -> Arrays:
 def _optimade(item: dict[str, Any]) -> Arrays:
     features = item.get("structure_features")
     strange = {"disorder", "implicit_atoms", "unknown_positions", "assemblies"}
-    found = strange & {name for name in features if isinstance(name, str)} if isinstance(features, list) else set()
+    found = (
+        strange & {name for name in features if isinstance(name, str)}
+        if isinstance(features, list)
+        else set()
+    )
     if found:
         raise StructureError(f"its features are {', '.join(sorted(found))}")
     periods = _periods(item.get("dimension_types") or [True] * 3)
@@ -122,7 +132,9 @@ def _optimade(item: dict[str, Any]) -> Arrays:
     for place, name in enumerate(names, start=1):
         if isinstance(name, str) and symbols.get(name, name) is None:
             raise StructureError(f"atom {place} is partly occupied")
-    positions = _numbers(item["cartesian_site_positions"], (len(names), 3), "cartesian_site_positions")
+    positions = _numbers(
+        item["cartesian_site_positions"], (len(names), 3), "cartesian_site_positions"
+    )
     elements = [symbols.get(name, name) if isinstance(name, str) else name for name in names]
     return numbers_of(elements), positions, cell, periods
 
@@ -135,7 +147,11 @@ def _optimade_species(species: Any) -> dict[str, str | None]:
             raise StructureError("species without a name")
         elements, shares = one.get("chemical_symbols"), one.get("concentration", [1.0])
         single = isinstance(elements, list) and len(elements) == 1 and isinstance(elements[0], str)
-        whole = isinstance(shares, list) and len(shares) == 1 and abs(_number(shares[0], "concentration") - 1) < _FULL
+        whole = (
+            isinstance(shares, list)
+            and len(shares) == 1
+            and abs(_number(shares[0], "concentration") - 1) < _FULL
+        )
         attached = bool(one.get("attached"))
         found[one["name"]] = elements[0] if single and whole and not attached else None
     return found
@@ -151,7 +167,11 @@ def _ase(item: dict[str, Any]) -> Arrays:
 
 
 def _periods(given: Any) -> Periodicity:
-    if not isinstance(given, list) or len(given) != 3 or not all(value in (True, False) for value in given):
+    if (
+        not isinstance(given, list)
+        or len(given) != 3
+        or not all(value in (True, False) for value in given)
+    ):
         raise StructureError("the periods are not three of true and false")
     a, b, c = (bool(value) for value in given)
     return (a, b, c)
@@ -182,8 +202,16 @@ def _properties(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def _attributes(item: dict[str, Any]) -> dict[str, Any]:
-    atoms = ("lattice_vectors", "cartesian_site_positions", "species_at_sites", "species", "dimension_types",
-             "structure_features", "elements", "elements_ratios")  # fmt: skip
+    atoms = (
+        "lattice_vectors",
+        "cartesian_site_positions",
+        "species_at_sites",
+        "species",
+        "dimension_types",
+        "structure_features",
+        "elements",
+        "elements_ratios",
+    )
     return {key: value for key, value in item.items() if key not in atoms}
 
 
@@ -195,7 +223,11 @@ def _nothing(item: dict[str, Any]) -> dict[str, Any]:
 KINDS = (
     Kind(frozenset({"lattice", "sites"}), _pymatgen, _properties),
     Kind(frozenset({"lattice_mat", "coords", "elements"}), _jarvis, _nothing),
-    Kind(frozenset({"lattice_vectors", "cartesian_site_positions", "species_at_sites"}), _optimade, _attributes),
+    Kind(
+        frozenset({"lattice_vectors", "cartesian_site_positions", "species_at_sites"}),
+        _optimade,
+        _attributes,
+    ),
     Kind(frozenset({"numbers", "positions", "cell"}), _ase, _nothing),
 )
 """Every way that is read; the first whose keys are there."""

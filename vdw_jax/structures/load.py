@@ -3,55 +3,40 @@
 | file | what is a structure in it | what is a property |
 |---|---|---|
 | `.csv` | a row, its CIF in column `cif` (CDVAE's format) | a column of numbers |
-| folder of `.cif`, or one | a file | a column of numbers in `properties.csv` or `id_prop.csv` beside them |
+| `.cif`, POSCAR, or a folder of them | a file | a column of numbers in `properties.csv` or `id_prop.csv` beside them |
 | `.extxyz`, `.xyz` | a frame | a number in its comment line |
 | `.db`, ASE's `.json` | a row | a key with a number, a calculated number, a number in `data` |
 | `.json` of pymatgen, JARVIS, OPTIMADE, pandas | an item | a number beside the structure, or in its `data` |
 | `.npz` | a row of what `CrystalDataset.save` wrote | a scalar, or metadata of real numbers |
 
-All but `.npz` may be gzipped (`.gz`); suffixes may be in capitals. A property that is absent, empty, NaN or one of the
-marks in `values.ABSENT` is unknown there.
+POSCAR files are called `POSCAR*`, `CONTCAR*`, `*.vasp` or `*.poscar`. All but `.npz` may be gzipped (`.gz`); suffixes
+may be in capitals. A property that is absent, empty, NaN or one of the marks in `values.ABSENT` is unknown there.
 """
 
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from vdw_jax.structures.cache import content_hash, default_cache_dir, from_cache, to_cache
 from vdw_jax.structures.dataset import CrystalDataset, with_properties
 from vdw_jax.structures.entries import Entry
 from vdw_jax.structures.errors import DataError, Problem
 from vdw_jax.structures.names import resolve_names
-from vdw_jax.structures.reading import open_reading
-from vdw_jax.structures.slabs import SMALLEST_VACUUM_ANGSTROM, empty_spaces
-from vdw_jax.structures.soundness import Crystal, choose_periodicity, find_problems, place, sound
+from vdw_jax.structures.scan import scan_file, undecided
+from vdw_jax.structures.soundness import choose_periodicity
 from vdw_jax.structures.values import as_number, numeric_names
 from vdw_jax.types import BULK, SLAB, Periodicity
 
 PERIODICITIES: dict[str, Periodicity | None] = {"auto": None, "slab": SLAB, "bulk": BULK}
 """How structures are read; "auto" is what most of them are."""
 
-MOST_STRUCTURES = 500_000
-"""Of one file; each takes about 2 KB of memory while it is read."""
-
-MOST_VALUES = 10_000_000
-"""Properties and notes of all structures of one file together; each takes about 100 bytes."""
-
 MOST_ATOMS = 1_000
 """Of one structure, where no model sets a bound: the distances of all pairs are measured, 24 MB."""
-
-_DOUBTFUL_ANGSTROM = 5.0
-"""Empty space along one axis from here to `SMALLEST_VACUUM_ANGSTROM` may be vacuum: layered crystals have up to 4.5."""
-
-_UNDECIDED = (0.25, 0.75)
-"""Shares of slabs in a file between which nothing says what it is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,10 +87,10 @@ def read_crystals(
         target, asked = periodicity, False
     if is_saved_dataset(path):
         return _entries_of(_saved(path, (), max_atoms, target), path)
-    scan = _scan(path, max_atoms, quiet)
+    scan = scan_file(path, max_atoms, quiet)
     if target is None:
-        if undecided := _undecided(scan.crystals):
-            raise DataError(f"{path}: {undecided}")
+        if reason := undecided(scan.crystals):
+            raise DataError(f"{path}: {reason}")
         target, asked = choose_periodicity(scan.crystals), False
     scan.place(target, asked)
     rows = [row.ready if row.ready and not row.problems else row.problems[0] for row in scan.rows]
@@ -138,7 +123,7 @@ def load_file(
     path, target = Path(path), PERIODICITIES[periodicity]
     if is_saved_dataset(path):
         return Loaded(_saved(path, properties, max_atoms, target), [])
-    scan = _scan(path, max_atoms, quiet)
+    scan = scan_file(path, max_atoms, quiet)
     good = [row.crystal.entry for row in scan.rows if row.crystal]
     names = numeric_names([entry.values for entry in good])
     if properties:
@@ -147,8 +132,8 @@ def load_file(
     asked = target is not None
     if target is None:
         target = choose_periodicity(scan.crystals)
-        if undecided := _undecided(scan.crystals):
-            scan.notes = (*scan.notes, undecided)
+        if reason := undecided(scan.crystals):
+            scan.notes = (*scan.notes, reason)
     scan.place(target, asked)
     scalars = []
     for row in scan.rows:
@@ -202,13 +187,17 @@ def load_structures(
         stored = Path(cache_dir or default_cache_dir()) / f"{content_hash(path, settings)}.npz"
         found = from_cache(stored)
     if found is None:
-        loaded = load_file(path, properties, max_atoms=max_atoms, periodicity=periodicity, quiet=quiet)
+        loaded = load_file(
+            path, properties, max_atoms=max_atoms, periodicity=periodicity, quiet=quiet
+        )
         found = loaded.dataset, loaded.problems
         if stored is not None:
             to_cache(stored, *found)
     dataset, problems = found
     if problems and on_error == "raise":
-        where = f"problem 1 of {len(problems)}; python -m vdw_jax.structures.check {path} lists them"
+        where = (
+            f"problem 1 of {len(problems)}; python -m vdw_jax.structures.check {path} lists them"
+        )
         large = too_large(problems, max_atoms)
         raise DataError(f"{problems[0]} ({where}){f'. {large}' if large else ''}")
     return dataset, problems
@@ -219,7 +208,9 @@ def too_large(problems: Sequence[Problem], max_atoms: int, flag: str = "max_atom
     sizes = sorted(problem.num_atoms for problem in problems if problem.num_atoms)
     if not sizes:
         return None
-    steps = sorted({sizes[len(sizes) * part // 4 - 1] for part in (1, 2, 3) if len(sizes) >= 4} - {sizes[-1]})
+    steps = sorted(
+        {sizes[len(sizes) * part // 4 - 1] for part in (1, 2, 3) if len(sizes) >= 4} - {sizes[-1]}
+    )
     counts = [f"{size} takes {sum(other <= size for other in sizes)} of them" for size in steps]
     takes = ", ".join([*counts, f"{sizes[-1]} takes all"])
     verb = "structure has" if len(sizes) == 1 else "structures have"
@@ -229,114 +220,6 @@ def too_large(problems: Sequence[Problem], max_atoms: int, flag: str = "max_atom
 def is_saved_dataset(path: Path) -> bool:
     """Whether the name is that of what `CrystalDataset.save` writes."""
     return path.suffix.lower() == ".npz"
-
-
-@dataclass(eq=False)
-class _Row:
-    """One structure on its way."""
-
-    crystal: Crystal | None
-    problems: list[Problem]
-    ready: Entry | None = None  # once it is placed
-
-
-@dataclass(eq=False)
-class _Scan:
-    """What stands in a file, before it is known whether it holds slabs or crystals."""
-
-    rows: list[_Row] = field(default_factory=list)
-    notes: tuple[str, ...] = ()
-
-    @property
-    def crystals(self) -> list[Crystal]:
-        return [row.crystal for row in self.rows if row.crystal]
-
-    @property
-    def problems(self) -> list[Problem]:
-        found = [problem for row in self.rows for problem in row.problems]
-        return sorted(found, key=lambda problem: (problem.file, problem.row))
-
-    def place(self, periodicity: Periodicity, asked: bool) -> None:
-        """Turns and moves every structure into the convention of data sets.
-
-        Args:
-            periodicity: of all.
-            asked: by a person, not found: a narrow gap along c will do for a slab.
-        """
-        first: dict[str, str] = {}
-        for row in self.rows:
-            if row.crystal is None:
-                continue
-            entry = row.crystal.entry
-            if entry.id in first:
-                reason = f"{entry.id!r} occurs before, in {first[entry.id]}"
-                row.problems.append(entry.problem(entry.id_field, reason, "Give every structure a name of its own"))
-            placed = place(row.crystal, periodicity, asked)
-            if isinstance(placed, Problem):
-                row.problems.append(placed)
-                continue
-            positions, cell = placed
-            row.ready = replace(entry, positions=positions, cell=cell, periodicity=periodicity)
-            if not row.problems:
-                first[entry.id] = f"row {entry.row}" if entry.row else entry.file
-
-
-def _scan(path: Path, max_atoms: int, quiet: bool) -> _Scan:
-    reading = open_reading(path)
-    scan, num_values, not_taken = _Scan(), 0, Counter[str]()
-    shown = {"desc": path.name, "delay": 2, "mininterval": 1, "leave": False, "disable": quiet}
-    for entry in tqdm(reading.entries, total=reading.total, **shown):
-        if len(scan.rows) == MOST_STRUCTURES:
-            raise DataError(f"{path}: more than {MOST_STRUCTURES} structures. Split it into smaller files")
-        if isinstance(entry, Problem):
-            scan.rows.append(_Row(None, [entry]))
-            continue
-        num_values += len(entry.values)
-        if num_values > MOST_VALUES:
-            raise DataError(f"{path}: more than {MOST_VALUES} values beside the structures. Remove some columns")
-        not_taken.update(entry.not_taken)
-        is_large = len(entry.atomic_numbers) > max_atoms
-        found = [_too_many(entry, max_atoms)] if is_large else find_problems(entry, max_atoms)
-        scan.rows.append(_Row(None if found else sound(entry), found))
-    scan.notes = (*reading.notes, *_notes(not_taken))
-    return scan
-
-
-def _too_many(entry: Entry, max_atoms: int) -> Problem:
-    count = len(entry.atomic_numbers)
-    advice = f"Allow it with max_atoms={count} (a model that is slower), or leave the structure out"
-    found = entry.problem(entry.column or "atoms", f"{count} atoms; at most {max_atoms} are asked for", advice)
-    return replace(found, num_atoms=count)
-
-
-def _notes(not_taken: Counter[str], most: int = 12) -> list[str]:
-    if not not_taken:
-        return []
-    named = [name if len(name) <= 40 else f"{name[:37]}..." for name in list(not_taken)[:most]]
-    more = f" and {len(not_taken) - most} more" if len(not_taken) > most else ""
-    return [f"not single numbers or texts, and not read: {', '.join(named)}{more}"]
-
-
-def _undecided(crystals: list[Crystal]) -> str | None:
-    """Why a file does not say whether it holds slabs or crystals; None where it does."""
-    count = len(crystals)
-    slabs = sum(crystal.is_layered for crystal in crystals)
-    doubtful = sum(map(_is_doubtful, crystals))
-    low, high = _UNDECIDED
-    flag = "Say --periodicity=slab or --periodicity=bulk"
-    if low * count < slabs < high * count:
-        return f"{slabs} of {count} structures are slabs by their vacuum or pbc, the others are not. {flag}"
-    if slabs <= low * count < doubtful:
-        space = f"{_DOUBTFUL_ANGSTROM:g} to {SMALLEST_VACUUM_ANGSTROM:g} Angstrom"
-        return f"empty space of {space} in {doubtful} of {count} structures may be vacuum. {flag}"
-    return None
-
-
-def _is_doubtful(crystal: Crystal) -> bool:
-    if crystal.is_layered:
-        return False
-    spaces = empty_spaces(crystal.fractions, crystal.cell)
-    return bool(((spaces >= _DOUBTFUL_ANGSTROM) & (spaces < SMALLEST_VACUUM_ANGSTROM)).any())
 
 
 def _require_known(periodicity: str) -> None:
@@ -350,7 +233,9 @@ def _number(entry: Entry, name: str) -> float | Problem:
     if number is not None:
         return number
     shown = value[:40] if isinstance(value, str) else value
-    return entry.problem(name, f"{shown!r} is not a number", "Write a number, or leave it empty where it is unknown")
+    return entry.problem(
+        name, f"{shown!r} is not a number", "Write a number, or leave it empty where it is unknown"
+    )
 
 
 def _assemble(
@@ -372,11 +257,16 @@ def _assemble(
         cell=np.array([entry.cell for entry in entries], np.float32).reshape(-1, 3, 3),
         periodicity=periodicity,
         scalars={name: columns[:, place].copy() for place, name in enumerate(names)},
-        metadata={name: np.array([str(e.values.get(name, "")) for e in entries], np.str_) for name in texts},
+        metadata={
+            name: np.array([str(e.values.get(name, "")) for e in entries], np.str_)
+            for name in texts
+        },
     )
 
 
-def _saved(path: Path, properties: Sequence[str], max_atoms: int, target: Periodicity | None) -> CrystalDataset:
+def _saved(
+    path: Path, properties: Sequence[str], max_atoms: int, target: Periodicity | None
+) -> CrystalDataset:
     dataset = CrystalDataset.load(path)
     largest = int(dataset.num_atoms.max(initial=0))
     if largest > max_atoms:
@@ -393,9 +283,17 @@ def _entries_of(dataset: CrystalDataset, path: Path) -> FileStructures:
     for row, name in enumerate(dataset.ids):
         count = int(dataset.num_atoms[row])
         values = {key: column[row].item() for key, column in columns.items()}
-        rows.append(Entry(
-            str(path), row + 1, str(name), dataset.atomic_numbers[row, :count].astype(int),
-            dataset.positions[row, :count].astype(float), dataset.cell[row].astype(float), values,
-            dataset.periodicity, id_field="ids",
-        ))  # fmt: skip
+        rows.append(
+            Entry(
+                str(path),
+                row + 1,
+                str(name),
+                dataset.atomic_numbers[row, :count].astype(int),
+                dataset.positions[row, :count].astype(float),
+                dataset.cell[row].astype(float),
+                values,
+                dataset.periodicity,
+                id_field="ids",
+            )
+        )
     return FileStructures(rows, [], dataset.periodicity)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from vdw_jax.structures.contents import read_text
 from vdw_jax.structures.errors import DataError, Problem
-from vdw_jax.structures.table import Row, TableError, read_table, unnamed_header
+from vdw_jax.structures.table import Row, TableError, listed, read_table, unnamed_header
 from vdw_jax.structures.values import as_number, is_absent
 
 PROPERTIES_FILE = "properties.csv"
@@ -43,7 +43,14 @@ class PropertyTable:
         """Rows that name no file."""
         known, advice = set(names), "Add the file, or remove the row"
         return [
-            Problem(str(self.path), row.place, "material_id", f"no structure file {name!r}", advice, name)
+            Problem(
+                str(self.path),
+                row.place,
+                "material_id",
+                f"no structure file {name!r}",
+                advice,
+                name,
+            )
             for name, row in self.rows.items()
             if name not in known
         ]
@@ -66,16 +73,16 @@ def find_properties(folder: Path, names: Iterable[str]) -> PropertyTable:
             notes = (f"{by_place} is not read, because {PROPERTIES_FILE} is beside it",)
         header, rows = read_table(by_header, read_text(by_header))
         if "material_id" not in header:
-            raise DataError(f"{by_header}: header: no column 'material_id' among {', '.join(header)}")
+            raise DataError(f"{by_header}: header: no column 'material_id' among {listed(header)}")
         return PropertyTable(by_header, _by_name(by_header, rows, "material_id", names), notes)
     if by_place.exists():
         text = read_text(by_place)
         header, rows = read_table(by_place, text, unnamed_header(text, "property_"))
-        listed = list(rows)
-        if listed and isinstance(listed[0], Row) and _is_header(listed[0], names):
+        found = list(rows)
+        if found and isinstance(found[0], Row) and _is_header(found[0], names):
             header, rows = read_table(by_place, text)
             return PropertyTable(by_place, _by_name(by_place, rows, header[0], names))
-        return PropertyTable(by_place, _by_name(by_place, listed, header[0], names))
+        return PropertyTable(by_place, _by_name(by_place, found, header[0], names))
     return PropertyTable()
 
 
@@ -83,7 +90,11 @@ def _is_header(row: Row, names: Iterable[str]) -> bool:
     """It names no file, and none of its values is a number."""
     name, *values = row.cells.values()
     said = [value for value in values if not is_absent(value)]
-    return name.strip() not in set(names) and bool(said) and all(as_number(value) is None for value in said)
+    return (
+        name.strip() not in set(names)
+        and bool(said)
+        and all(as_number(value) is None for value in said)
+    )
 
 
 def _by_name(
@@ -101,7 +112,9 @@ def _by_name(
             name = _without_suffix(name, known)
         if not name or name in found:
             reason = f"{name!r} occurs before" if name else "empty"
-            raise DataError(f"{path}: row {row.place}: material_id: {reason}. Give every file one row")
+            raise DataError(
+                f"{path}: row {row.place}: material_id: {reason}. Give every file one row"
+            )
         found[name] = Row(row.place, cells)
     return found
 
@@ -112,4 +125,4 @@ def _without_suffix(name: str, known: set[str]) -> str:
         bare = bare.rpartition(".")[0]
         if bare in known:
             return bare
-    return name.removesuffix(".cif")
+    return name

@@ -12,7 +12,7 @@ from vdw_jax.structures.csv_reader import read_csv
 from vdw_jax.structures.entries import Reading
 from vdw_jax.structures.errors import DataError
 from vdw_jax.structures.extxyz_reader import read_extxyz
-from vdw_jax.structures.folder import SINGLE, read_folder, read_single
+from vdw_jax.structures.folder import SINGLE, kind_of_file, read_folder, read_single
 from vdw_jax.structures.json_reader import read_json
 
 
@@ -43,7 +43,7 @@ def open_reading(path: Path) -> Reading:
         return read_folder(path)
     require_file(path)
     name = bare_name(path)
-    if any(kind.is_named(name) for kind in SINGLE):
+    if kind_of_file(path):
         return read_single(path)
     for kind in FORMATS:
         if name.endswith(kind.suffixes):
@@ -53,4 +53,6 @@ def open_reading(path: Path) -> Reading:
     many = [suffix for kind in FORMATS for suffix in kind.suffixes]
     single = [kind.name for kind in SINGLE]
     known = ", ".join([*many, ".npz", *single])
-    raise DataError(f"{path}: unknown kind of file; give {known}, or a folder of {' or '.join(single)}")
+    raise DataError(
+        f"{path}: unknown kind of file; give {known}, or a folder of {' or '.join(single)}"
+    )

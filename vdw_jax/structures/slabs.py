@@ -37,7 +37,11 @@ def empty_spaces(fractions: np.ndarray, cell: np.ndarray) -> np.ndarray:
 def _gaps(fractions: np.ndarray) -> np.ndarray:
     """From each atom to the next above, around the period, in the order of their heights; [n, 3] -> [n, 3]."""
     ordered = np.sort(fractions % 1.0, axis=0)
-    return np.roll(ordered, -1, axis=0) - ordered + (np.arange(len(ordered)) == len(ordered) - 1)[:, None]
+    return (
+        np.roll(ordered, -1, axis=0)
+        - ordered
+        + (np.arange(len(ordered)) == len(ordered) - 1)[:, None]
+    )
 
 
 def made_whole(fractions: np.ndarray) -> np.ndarray:
@@ -48,6 +52,66 @@ def made_whole(fractions: np.ndarray) -> np.ndarray:
     whole = fractions.copy()
     whole[:, 2] = bottom + (heights - bottom) % 1.0
     return whole
+
+
+def joined(fractions: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    """Puts a slab together again that a program wrapped along c, though c is no period.
+
+    Only where all atoms lie within one length of c, with vacuum among them that is wider than what is around them:
+    the distance of two layers is never taken for a cut.
+
+    Args:
+        fractions: fractional coordinates, [n, 3].
+        cell: rows a, b, c, [3, 3], Angstrom, c as the file has it.
+
+    Returns:
+        [n, 3], some of them moved by whole lengths of c.
+    """
+    heights = np.sort(fractions[:, 2])
+    around = 1.0 - (heights[-1] - heights[0])
+    inside = float(np.diff(heights).max(initial=0.0))
+    is_cut = (
+        around > 0 and inside > around and inside * spacings(cell)[2] >= SMALLEST_VACUUM_ANGSTROM
+    )
+    return made_whole(fractions) if is_cut else fractions
+
+
+def reduced(cell: np.ndarray, axes: tuple[int, ...] = (0, 1, 2)) -> np.ndarray:
+    """Short vectors of the same lattice, for cells that are long and narrow; others stay as they are.
+
+    A vector only ever changes by whole numbers of other ones, so volume and handedness stay, and a x b where `axes`
+    are a and b.
+
+    Args:
+        cell: rows a, b, c, [3, 3], Angstrom.
+        axes: those that may change, by one another.
+    """
+    metric = cell @ cell.T
+    lengths = np.diag(metric)
+    if (np.abs(metric) <= 0.5 * np.minimum(lengths, lengths[:, None]) + np.diag(lengths)).all():
+        signs = np.array([[1, 1, 1], [1, 1, -1], [1, -1, 1], [1, -1, -1]])
+        if (np.square(signs @ cell).sum(1) >= lengths.max()).all():
+            return cell  # most are: no need to search
+    short = cell.copy()
+    for _ in range(100):
+        before = short.copy()
+        for axis in axes:
+            others = [other for other in axes if other != axis]
+            for other in others:
+                steps = round(float(short[axis] @ short[other] / (short[other] @ short[other])))
+                _shorten(short, axis, short[axis] - steps * short[other])
+            if len(others) == 2:  # three vectors may add up to a short one though no two do
+                for signs in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+                    _shorten(short, axis, short[axis] + np.array(signs) @ short[others])
+        if np.array_equal(before, short):
+            break
+    return short
+
+
+def _shorten(cell: np.ndarray, axis: int, vector: np.ndarray) -> None:
+    """By 2 % at least: angles of 60 and 120 degrees are as good as one another, and stay as written."""
+    if vector @ vector < 0.96 * (cell[axis] @ cell[axis]):
+        cell[axis] = vector
 
 
 def height_above(positions: np.ndarray, cell: np.ndarray) -> float:

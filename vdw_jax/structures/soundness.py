@@ -18,7 +18,9 @@ from vdw_jax.structures.slabs import (
     as_slab,
     empty_spaces,
     height_above,
+    joined,
     made_whole,
+    reduced,
     spacings,
 )
 from vdw_jax.types import BULK, NUM_ELEMENTS, SLAB, Periodicity
@@ -28,6 +30,9 @@ CLOSEST_ANGSTROM = 0.5
 
 SMALLEST_SPACING_ANGSTROM, LONGEST_ANGSTROM = 1.0, 500.0
 """Of lattice planes, and of lattice vectors: what lies outside is taken for a slip of units or of the decimal point."""
+
+_LONGEST_ACROSS_ANGSTROM = 1e6
+"""Of c where there is vacuum along it, which is dropped, however much it is."""
 
 TALLEST_SLAB_ANGSTROM = 100.0
 _FARTHEST_PERIODS = 1000.0
@@ -39,7 +44,7 @@ class Crystal:
 
     entry: Entry
     fractions: np.ndarray  # [n, 3] in `cell`
-    cell: np.ndarray  # [3, 3], rows, Angstrom; of a slab by its file, c is a normal of 1 Angstrom
+    cell: np.ndarray  # [3, 3], rows, Angstrom, reduced if it was skewed; of a slab by its file, c is its unit normal
     empty: np.ndarray  # [3] bool, whether there is vacuum along a, b, c
 
     @property
@@ -78,44 +83,79 @@ def _problems(entry: Entry, max_atoms: int) -> Iterator[Problem]:
         advice = "A slab is periodic along a and b (T T F) with c its normal, a crystal along all three (T T T)"
         yield wrong("pbc", f"periodic as {told}", advice)
         return
-    cell, periods = _effective_cell(entry), np.array(entry.periodicity)
-    lengths = np.linalg.norm(cell, axis=1)[periods]
-    if lengths.max() > LONGEST_ANGSTROM or abs(np.linalg.det(cell)) < 1e-6:
-        sizes = ", ".join(f"{length:.4g}" for length in lengths)
+    periods = np.array(entry.periodicity)
+    lengths = np.linalg.norm(entry.cell, axis=1)[periods]
+    sizes = ", ".join(f"{length:.4g}" for length in lengths)
+    if lengths.max() > _LONGEST_ACROSS_ANGSTROM or _volume(entry) < 1e-6:
         yield wrong("cell", f"lattice vectors of {sizes} Angstrom span no cell", "Correct them; the unit is Angstrom")
         return
-    if spacings(cell)[periods].min() < SMALLEST_SPACING_ANGSTROM:
-        reason = f"lattice planes {spacings(cell)[periods].min():.3g} Angstrom apart"
-        yield wrong("cell", reason, "Lengths are in Angstrom, angles in degrees: correct them, or reduce the cell")
+    crystal = sound(entry)
+    cell, fractions = crystal.cell, crystal.fractions
+    # Nobody reads how long c is where there is vacuum along it.
+    judged = periods & ~(crystal.empty & [False, False, True])
+    longest = np.linalg.norm(cell, axis=1)[judged].max()
+    if longest > LONGEST_ANGSTROM:
+        reason = f"a lattice vector of {longest:.4g} Angstrom; the limit is {LONGEST_ANGSTROM:g}"
+        yield wrong("cell", reason, "Correct it; the unit is Angstrom")
         return
-    fractions = entry.positions @ np.linalg.inv(cell)
+    spacing = spacings(cell)[periods].min()
+    if spacing < SMALLEST_SPACING_ANGSTROM:
+        reason = f"lattice planes {spacing:.3g} Angstrom apart; the limit is {SMALLEST_SPACING_ANGSTROM:g}"
+        yield wrong("cell", reason, "Lengths are in Angstrom, angles in degrees: correct them")
+        return
     far = np.abs(fractions[:, periods]).max(1)
     if far.max() > _FARTHEST_PERIODS:
         reason = f"atom {far.argmax() + 1} lies {far.max():.3g} periods away"
         yield wrong("positions", reason, "Correct it, or wrap it into the cell")
         return
-    # A distance below half the smallest spacing is within half a period along each axis: rounding finds its image.
-    apart = fractions[:, None] - fractions[None]
-    apart -= np.where(periods, np.round(apart), 0.0)
-    distance = np.linalg.norm(apart @ cell, axis=-1) + 9.0 * np.eye(count)
-    if distance.min() < CLOSEST_ANGSTROM:
-        first, second = np.unravel_index(distance.argmin(), distance.shape)
-        where = "at one place" if distance.min() < 1e-2 else f"{distance.min():.2f} Angstrom apart"
+    first, second, distance = _closest(fractions, cell, periods)
+    if distance < CLOSEST_ANGSTROM:
+        where = "at one place" if distance < 1e-2 else f"{distance:.2f} Angstrom apart"
         yield wrong("positions", f"atoms {first + 1} and {second + 1} are {where}", "Remove one, or correct the cell")
 
 
-def _effective_cell(entry: Entry) -> np.ndarray:
-    """The cell; the c of a slab, which is no period and may be anything, becomes its unit normal."""
-    if entry.periodicity != SLAB:
-        return entry.cell
-    normal = np.cross(entry.cell[0], entry.cell[1])
-    return np.vstack([entry.cell[:2], normal / max(float(np.linalg.norm(normal)), 1e-12)])
+def _closest(fractions: np.ndarray, cell: np.ndarray, periods: np.ndarray) -> tuple[int, int, float]:
+    """The two atoms that are closest, and their distance in Angstrom, if that is below half the smallest spacing.
+
+    Such a distance is within half a period along each axis: rounding finds its image.
+    """
+    closest = (0, 0, np.inf)
+    for first in range(len(fractions) - 1):
+        apart = fractions[first + 1 :] - fractions[first]
+        apart -= np.where(periods, np.round(apart), 0.0)
+        distance = np.linalg.norm(apart @ cell, axis=-1)
+        nearest = int(distance.argmin())
+        if distance[nearest] < closest[2]:
+            closest = (first, first + 1 + nearest, float(distance[nearest]))
+    return closest
+
+
+def _volume(entry: Entry) -> float:
+    """Of the cell, Angstrom^3; of a x b, Angstrom^2, where c is no period."""
+    if entry.periodicity == SLAB:
+        return float(np.linalg.norm(np.cross(entry.cell[0], entry.cell[1])))
+    return abs(float(np.linalg.det(entry.cell)))
+
+
+def _slab_cell(cell: np.ndarray) -> np.ndarray:
+    """a and b reduced in their plane; c, which is no period and may be anything, becomes its unit normal."""
+    normal = np.cross(cell[0], cell[1])
+    return np.vstack([reduced(cell, (0, 1))[:2], normal / np.linalg.norm(normal)])
 
 
 def sound(entry: Entry) -> Crystal:
-    """A structure in which `find_problems` found nothing."""
-    cell = _effective_cell(entry)
-    fractions = entry.positions @ np.linalg.inv(cell)
+    """A structure in which `find_problems` found nothing, in the cell that it is judged and kept in."""
+    positions = entry.positions
+    if entry.periodicity == SLAB:
+        cell = _slab_cell(entry.cell)
+        if abs(entry.cell[2] @ cell[2]) > SMALLEST_VACUUM_ANGSTROM:  # a cell that may have cut the slab
+            positions = joined(positions @ np.linalg.inv(entry.cell), entry.cell) @ entry.cell
+    else:
+        cell = reduced(entry.cell, (0, 1))
+        spaces = empty_spaces(positions @ np.linalg.inv(cell), cell)
+        if not (spaces >= SMALLEST_VACUUM_ANGSTROM).any():
+            cell = reduced(cell)  # which keeps no plane: only where no plane is that of a slab
+    fractions = positions @ np.linalg.inv(cell)
     empty = empty_spaces(fractions, cell) >= SMALLEST_VACUUM_ANGSTROM
     return Crystal(entry, fractions, cell, empty)
 
@@ -123,6 +163,17 @@ def sound(entry: Entry) -> Crystal:
 def choose_periodicity(crystals: list[Crystal]) -> Periodicity:
     """What most of them are."""
     return SLAB if crystals and 2 * sum(crystal.is_layered for crystal in crystals) > len(crystals) else BULK
+
+
+def note_on_mixture(crystals: list[Crystal], periodicity: Periodicity) -> str | None:
+    """What is said where slabs stand among crystals, and nobody asked for the one or the other."""
+    slabs = sum(crystal.is_layered for crystal in crystals)
+    if periodicity == SLAB or not slabs:
+        return None  # among slabs, each crystal is a problem of its own
+    return (
+        f"{slabs} of {len(crystals)} structures have the vacuum of a slab; they are read as crystals, as most others "
+        "are, vacuum and all. Say periodicity=slab or bulk, or put slabs into a file of their own"
+    )
 
 
 def place(crystal: Crystal, periodicity: Periodicity, asked: bool) -> tuple[np.ndarray, np.ndarray] | Problem:

@@ -63,11 +63,15 @@ def read_table(
     if "\0" in "".join(first):
         raise DataError(f"{path}: not a CSV file: its header holds bytes that are no text")
     if len(first) > MOST_COLUMNS:
-        raise DataError(f"{path}: header: {len(first)} columns; at most {MOST_COLUMNS} are read. Remove some")
+        raise DataError(
+            f"{path}: header: {len(first)} columns; at most {MOST_COLUMNS} are read. Remove some"
+        )
     names = [restored(name.strip()) or f"column_{place}" for place, name in enumerate(first)]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise DataError(f"{path}: header: column {repeated[0]!r} occurs more than once. Rename or remove one")
+        raise DataError(
+            f"{path}: header: column {repeated[0]!r} occurs more than once. Rename or remove one"
+        )
     return names, _rows(names, rows)
 
 
@@ -90,7 +94,9 @@ def _lines(path: Path, text: str) -> Iterator[str]:
         if len(line) > LONGEST_CELL:
             raise DataError(f"{path}: line {place} has more than {LONGEST_CELL} characters")
         if line.count(",") > 50 * MOST_COLUMNS:
-            raise DataError(f"{path}: line {place} has {line.count(',')} commas; {MOST_COLUMNS} columns are read")
+            raise DataError(
+                f"{path}: line {place} has {line.count(',')} commas; {MOST_COLUMNS} columns are read"
+            )
         yield line
 
 
@@ -108,7 +114,12 @@ def _rows(header: list[str], rows: Iterator[list[str]]) -> Iterator[Row | TableE
             return
         if len(row) != len(header):
             reason = f"{len(row)} cells under {len(header)} columns"
-            yield TableError(place, "row", reason, "Quote cells that hold commas or line breaks; write every cell")
+            yield TableError(
+                place,
+                "row",
+                reason,
+                "Quote cells that hold commas or line breaks; write every cell",
+            )
             continue
         cells = dict(zip(header, map(restored, row), strict=True))
         garbled = [name for name, cell in cells.items() if "\0" in cell]
@@ -116,3 +127,9 @@ def _rows(header: list[str], rows: Iterator[list[str]]) -> Iterator[Row | TableE
             yield TableError(place, garbled[0], "bytes that are no text", "Save the file as UTF-8")
         else:
             yield Row(place, cells)
+
+
+def listed(names: list[str], most: int = 20) -> str:
+    """Names of columns in one line of bearable length."""
+    shown = [name[:40] if name.isprintable() else repr(name[:40]) for name in names[:most]]
+    return ", ".join(shown) + (", ..." if len(names) > most else "")
