@@ -140,8 +140,8 @@ def test_the_gpaw_script_relaxes(samples, tmp_path):
 def test_one_that_fails_in_gpaw_is_named_and_the_others_go_on(samples, tmp_path):
     hand_over(samples, ["gpaw"], ids=["s0000", "s0001"], out=tmp_path)
     folder = tmp_path / "gpaw"
-    failing = STAND_IN.replace("    return LennardJones", "    if 's0000' in settings['txt']: raise KeyError('no setup')\n"
-                               "    return LennardJones")  # fmt: skip
+    fails = "    if 's0000' in settings['txt']: raise KeyError('no setup')\n"
+    failing = STAND_IN.replace("    return LennardJones", f"{fails}    return LennardJones")
     (folder / "gpaw.py").write_text(failing)
     (folder / "dftd3").mkdir()
     (folder / "dftd3" / "__init__.py").touch()
