@@ -137,6 +137,20 @@ def test_the_gpaw_script_relaxes(samples, tmp_path):
     assert np.abs(relaxed.get_forces()).max() < 0.05 or not relaxed.info["converged"]
 
 
+def test_one_that_fails_in_gpaw_is_named_and_the_others_go_on(samples, tmp_path):
+    hand_over(samples, ["gpaw"], ids=["s0000", "s0001"], out=tmp_path)
+    folder = tmp_path / "gpaw"
+    fails = "    if 's0000' in settings['txt']: raise KeyError('no setup')\n"
+    failing = STAND_IN.replace("    return LennardJones", f"{fails}    return LennardJones")
+    (folder / "gpaw.py").write_text(failing)
+    (folder / "dftd3").mkdir()
+    (folder / "dftd3" / "__init__.py").touch()
+    (folder / "dftd3" / "ase.py").write_text(D3_STAND_IN)
+    done = subprocess.run([sys.executable, folder / "relax_gpaw.py"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.strip() == "s0000: KeyError: 'no setup'"
+    assert (folder / "s0001.relaxed.xyz").is_file() and not (folder / "s0000.relaxed.xyz").exists()
+
+
 def test_which_candidates(samples, tmp_path):
     hand_over(samples, ["poscar"], best=2, out=tmp_path / "best")
     assert entries(tmp_path / "best" / "poscar") == ["s0000.vasp", "s0001.vasp"]  # slabs before bulk

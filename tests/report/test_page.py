@@ -11,6 +11,7 @@ import pytest
 
 from tests.report.conftest import HOSTILE, candidates
 from vdw_jax.report.page import json_for_script, label_and_unit, render_page
+from vdw_jax.report.ranking import add_ranks
 
 VOID = {"meta", "link", "input", "img", "br"}
 
@@ -103,6 +104,19 @@ def test_one_target_needs_no_name(slab):
     assert labels["gap"] == "gap" and labels["asked_formula"] == "formula, asked"
 
 
+@pytest.mark.parametrize("name", [HOSTILE, "'", '"', "</script>", "<!--", "-->", "]]>", "{{data}}", "\u2029", "a\nb"])
+@pytest.mark.parametrize("prefix", ["", "asked_", "predicted_", "unrelaxed_", "relaxed_"])
+def test_names_of_properties_stay_where_they_are(slab, name, prefix):
+    rows = add_ranks([{"id": slab.id, "formula": "GaInSSe", f"{prefix}{name}": 1.5, f"predicted_{name}": 1.0}])
+    training = {name: np.array([0.5, 2.0])}
+    page = Reader(render_page([slab], rows, {"relaxed": name, name: [name]}, training))
+    assert page.handlers == [] and page.loads == ["data:,", "#candidates"]
+    assert set(page.scripts) == {"data", "viewer-licence", "viewer-code", "main"}
+    told = json.loads(page.scripts["data"])
+    assert f"{prefix}{name}" in [column["key"] for column in told["columns"]]
+    assert told["record"] == {"relaxed": name, name: [name]}
+
+
 def test_hostile_texts_stay_where_they_are(slab):
     rows = [{"rank": 1, "id": slab.id, "formula": HOSTILE, "asked_formula": HOSTILE, HOSTILE: HOSTILE}]
     page = Reader(render_page([slab], rows, {"command": HOSTILE, HOSTILE: HOSTILE}))
@@ -140,6 +154,9 @@ def test_odd_values(slab, bulk):
         ("binding_energy_ev_per_a2", ("binding energy", "eV/Å²")),
         ("min_distance_angstrom", ("shortest distance", "Å")),
         ("spacegroup", ("space group", "")),
+        ("unrelaxed_gap_angstrom", ("gap, unrelaxed", "Å")),
+        ("relaxed_formation_energy_ev", ("formation energy, relaxed", "eV")),
+        ("relaxed_by", ("relaxed by", "")),
     ],
 )
 def test_labels(key, told):

@@ -7,6 +7,8 @@ import os
 import sys
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from ase.io import read as ase_read
 from pymatgen.core import Structure
@@ -302,4 +304,12 @@ def test_damaged_samples_are_named_in_one_line(tmp_path, slab):
     position = text.splitlines()[2].split()[1]
     (folder / "samples.extxyz").write_text(text.replace(position, "nan" + " " * (len(position) - 3), 1))
     with pytest.raises(HandoverError, match="'gas-inse': a number is not finite"):
+        read_samples(folder)
+
+
+def test_tables_without_end_are_not_read(tmp_path, slab):
+    folder = write_samples(tmp_path / "out", [slab], rows_of([slab]))
+    table = pa.table({"id": pa.nulls(2_000_000, pa.string()), "formula": pa.nulls(2_000_000, pa.string())})
+    pyarrow.parquet.write_table(table, folder / "samples.parquet")
+    with pytest.raises(HandoverError, match="has 2000000 rows; 500000 are read at most"):
         read_samples(folder)

@@ -10,6 +10,7 @@ import argparse
 import functools
 import json
 import re
+import shlex
 import signal
 import sys
 import time
@@ -142,10 +143,17 @@ def _run(arguments: Sequence[str] | None) -> None:
         )
     rows = [design.record for design in found]
     if given.relax and not signal_name:
-        from vdw_jax.report.relaxation import relax_samples, summary
+        from vdw_jax.report.relaxation import num_interrupted, relax_samples, summary
 
-        rows = relax_samples(out, given.relax, calculator=calculator, quiet=given.quiet)[1]
+        try:
+            rows = relax_samples(out, given.relax, calculator=calculator, quiet=given.quiet)[1]
+        except (ValueError, OSError) as error:
+            _fail(error, 1)
         say(summary(rows))
+        if num_interrupted(rows):
+            signal_name = "SIGINT"
+            command = shlex.join(["python", "-m", "vdw_jax.report.relaxation", out, f"--potential={given.relax}"])
+            print(f"{_name()}: stopped while relaxing; this goes on: {command}", file=sys.stderr)
     say(f"{len(found)} structures in {out} after {time.monotonic() - started:.0f} s")
     if given.json:
         from vdw_jax.report.table import as_json

@@ -16,6 +16,7 @@ from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.layout import EXTXYZ_NAME, PARQUET_NAME, REQUEST_NAME
 from vdw_jax.structures.ids import check_ids, shown_id
 from vdw_jax.structures.load import read_crystals
+from vdw_jax.structures.scan import MOST_STRUCTURES
 
 _MOST_PROBLEMS = 5
 _LARGEST_REQUEST_BYTES = 10_000_000
@@ -99,7 +100,13 @@ def read_samples(directory: str | Path) -> tuple[list[Crystal], list[dict[str, A
         if not (folder / name).is_file():
             raise HandoverError(f"{folder / name} is missing; name a folder that sample.py wrote")
     try:
-        rows = pyarrow.parquet.read_table(folder / PARQUET_NAME).to_pylist()
+        with pyarrow.parquet.ParquetFile(folder / PARQUET_NAME) as table:
+            if table.metadata.num_rows > MOST_STRUCTURES:
+                raise HandoverError(
+                    f"{folder / PARQUET_NAME} has {table.metadata.num_rows} rows; "
+                    f"{MOST_STRUCTURES} are read at most"
+                )
+            rows = table.read().to_pylist()
     except (OSError, pyarrow.lib.ArrowException) as error:
         raise HandoverError(
             f"{folder / PARQUET_NAME} cannot be read: {_first_line(error)}"

@@ -288,9 +288,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> str:
     )
     lines = [table, f"{done} of {len(rows)} converged; on average {means}", *_problems(rows)]
     if left := num_interrupted(rows):
-        lines.append(
-            f"interrupted: {left} of {len(rows)} are not relaxed; the same command goes on with them"
-        )
+        lines.append(f"interrupted: {left} of {len(rows)} are not relaxed")
     return "\n".join(lines)
 
 
@@ -343,6 +341,7 @@ def main() -> None:
     print(summary(told))
     print(target)
     if num_interrupted(told):
+        print("relaxation: stopped; the same command goes on with those that are not relaxed", file=sys.stderr)
         raise SystemExit(_INTERRUPTED_STATUS)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,9 +62,11 @@ def reference_energies(potential: str, device: str = "cpu") -> dict[str, float]:
     for symbol, atoms in elemental_crystals().items():
         atoms.calc = calculator
         cell: Any = FrechetCellFilter(atoms)  # BFGS takes filters, though its annotation says Atoms
-        if not BFGS(cell, logfile=None).run(fmax=LARGEST_FORCE, steps=500):
+        is_relaxed = BFGS(cell, logfile=None).run(fmax=LARGEST_FORCE, steps=500)
+        energy_ev = float(atoms.get_potential_energy())
+        if not is_relaxed or not math.isfinite(energy_ev):
             raise DataError(f"{symbol} does not relax with {potential}")
-        found[symbol] = round(float(atoms.get_potential_energy()) / len(atoms), 6)
+        found[symbol] = round(energy_ev / len(atoms), 6)
     return found
 
 

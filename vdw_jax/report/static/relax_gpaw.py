@@ -4,16 +4,18 @@
     gpaw -P 8 python relax_gpaw.py s0003    # this one, on 8 cores
 
 Needs GPAW 25 with its potentials and dftd3: pip install "gpaw>=25,<26" gpaw-data dftd3. Candidates are <id>.xyz; what
-comes out is <id>.relaxed.xyz with energy and forces, and what GPAW and the relaxation say, <id>.txt and <id>.log.
+comes out is <id>.relaxed.xyz with energy and forces, and what GPAW and the relaxation say, <id>.txt and <id>.log. One
+that fails is named, has no result, and the others go on (on one core); the exit status is then 1.
 """
 
 import sys
-from math import ceil
+from math import ceil, isfinite
 from pathlib import Path
 
 from ase.calculators.mixing import SumCalculator
 from ase.io import iread, write
 from ase.optimize import BFGS
+from ase.parallel import world
 from dftd3.ase import DFTD3
 from gpaw import GPAW, PW, Mixer
 
@@ -50,17 +52,37 @@ def main():
     here = Path(__file__).parent
     named = [Path(name).name.removesuffix(".xyz") for name in sys.argv[1:]]
     names = named or sorted(path.stem for path in here.glob("*.xyz") if not path.stem.endswith(".relaxed"))
+    failed = []
     for name in names:
-        target = here / f"{name}.relaxed.xyz"
-        if target.exists():
+        if (here / f"{name}.relaxed.xyz").exists():
             continue
-        (atoms,) = iread(here / f"{name}.xyz")
-        atoms.calc = calculator(atoms, str(here / f"{name}.txt"))
-        relaxation = BFGS(atoms, logfile=str(here / f"{name}.log"))
-        converged = relaxation.run(fmax=LARGEST_FORCE_EV_PER_ANGSTROM, steps=MOST_STEPS)
-        atoms.info.update(converged=bool(converged), steps=relaxation.get_number_of_steps())
-        write(target, atoms, format="extxyz")
-        print(f"{name}: {atoms.get_potential_energy():.4f} eV after {relaxation.get_number_of_steps()} steps")
+        try:
+            relax(here, name)
+        except Exception as error:  # such as a density that does not converge
+            if world.size > 1:
+                raise  # the other processes would wait for this one
+            failed.append(name)
+            print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr)
+    if failed:
+        raise SystemExit(1)
+
+
+def relax(here, name):
+    """One candidate; its result appears whole."""
+    (atoms,) = iread(here / f"{name}.xyz")
+    atoms.calc = calculator(atoms, str(here / f"{name}.txt"))
+    relaxation = BFGS(atoms, logfile=str(here / f"{name}.log"))
+    converged = relaxation.run(fmax=LARGEST_FORCE_EV_PER_ANGSTROM, steps=MOST_STEPS)
+    energy = atoms.get_potential_energy()
+    if not isfinite(energy):
+        raise ValueError(f"the energy is {energy}")
+    atoms.info.update(converged=bool(converged), steps=relaxation.get_number_of_steps())
+    partial = here / f"{name}.relaxed.partial"
+    write(partial, atoms, format="extxyz")
+    if world.rank == 0:
+        partial.replace(here / f"{name}.relaxed.xyz")
+    world.barrier()
+    print(f"{name}: {energy:.4f} eV after {relaxation.get_number_of_steps()} steps")
 
 
 if __name__ == "__main__":
