@@ -61,7 +61,15 @@ def copy_tree(target: Path) -> None:
         else:
             shutil.copy(ROOT / name, target / name)
     # By content, not by date: a mutant as long as the original, made in the same second, is compiled anew.
-    command = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode=checked-hash", "vdw_jax", "configs"]
+    command = [
+        sys.executable,
+        "-m",
+        "compileall",
+        "-q",
+        "--invalidation-mode=checked-hash",
+        "vdw_jax",
+        "configs",
+    ]
     subprocess.run(command, cwd=target, check=True)
 
 
@@ -84,11 +92,26 @@ def run_tests(tree: Path, tests: Iterable[str], limit_s: float, stop: threading.
         "OPENBLAS_NUM_THREADS": "1",
     }
     # No `-p no:...` for plugins: none is loaded. `strict` markers and paths come from pyproject.toml.
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", *tests]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--no-header",
+        *tests,
+    ]
     start = time.monotonic()
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
-            command, cwd=tree, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            cwd=tree,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         resource.prlimit(process.pid, resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
         try:
@@ -124,15 +147,22 @@ def compilation_cache() -> Path:
     return Path(os.environ.get("JAX_COMPILATION_CACHE_DIR", default))
 
 
-def check_baseline(tree: Path, files: Iterable[str], workers: int, stop: threading.Event) -> dict[str, float]:
+def check_baseline(
+    tree: Path, files: Iterable[str], workers: int, stop: threading.Event
+) -> dict[str, float]:
     """Seconds that the unchanged tests of each file take, the second time, when nothing is compiled anew.
 
     Raises:
       SystemExit: tests fail without any mutant, or they test another copy of the package.
     """
     command = [sys.executable, "-c", "import vdw_jax; print(vdw_jax.__file__)"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tree), os.environ.get("PYTHONPATH", "")])}
-    used = subprocess.run(command, cwd=tree, env=environment, check=True, capture_output=True, text=True).stdout
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(tree), os.environ.get("PYTHONPATH", "")]),
+    }
+    used = subprocess.run(
+        command, cwd=tree, env=environment, check=True, capture_output=True, text=True
+    ).stdout
     if not Path(used.strip()).is_relative_to(tree):
         raise SystemExit(f"the tests would use {used.strip()}, not the copy that is mutated")
     seconds = {}

@@ -27,7 +27,17 @@ from collections import Counter
 from importlib import metadata
 from pathlib import Path
 
-from studies.mutant_list import ROOT, TESTS, Mutant, equivalence_key, equivalent_reasons, make_list, read_list
+from studies.mutant_list import (
+    BY_HAND,
+    ROOT,
+    SAMPLED,
+    TESTS,
+    Mutant,
+    equivalence_key,
+    equivalent_reasons,
+    make_list,
+    read_list,
+)
 from studies.mutant_tests import Outcome, Stopped, check_baseline, copy_tree, run_tests
 
 REPORT = Path("docs/mutants.md")
@@ -46,11 +56,18 @@ def read_results(path: Path) -> dict[str, dict]:
     return results
 
 
-def run(out: Path, workers: int, minutes: float, again: tuple[str, ...], first: int | None) -> int:
+def run(
+    out: Path,
+    workers: int,
+    minutes: float,
+    again: tuple[str, ...],
+    first: int | None,
+    files: str = "",
+) -> int:
     """Tries every mutant of the list that has no result; the exit status."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / "results.jsonl"
-    mutants = read_list()[1][:first]
+    mutants = [mutant for mutant in read_list()[1][:first] if files in mutant.file]
     results = read_results(path)
     todo = [m for m in mutants if m.key not in results or results[m.key]["outcome"] in again]
     print(f"{len(mutants)} mutants, {len(mutants) - len(todo)} done before", flush=True)
@@ -77,15 +94,26 @@ def run(out: Path, workers: int, minutes: float, again: tuple[str, ...], first: 
             signal.signal(number, handler)
         counts = Counter(results[m.key]["outcome"] for m in mutants if m.key in results)
         took = time.monotonic() - start
-        print(f"{sum(counts.values())} of {len(mutants)} done in {path}: {dict(counts)}; {took:.0f} s", flush=True)
+        print(
+            f"{sum(counts.values())} of {len(mutants)} done in {path}: {dict(counts)}; {took:.0f} s",
+            flush=True,
+        )
 
 
 def _attempt_all(
-    todo: list[Mutant], results: dict[str, dict], path: Path, workers: int, stop: threading.Event, signals: list[int]
+    todo: list[Mutant],
+    results: dict[str, dict],
+    path: Path,
+    workers: int,
+    stop: threading.Event,
+    signals: list[int],
 ) -> int:
     """Adds to `results` and to the file what each mutant comes to, until `stop` is set; the exit status."""
     done, lock = 0, threading.Lock()
-    with tempfile.TemporaryDirectory(prefix="vdw_jax-mutants-") as scratch, path.open("a", encoding="utf-8") as file:
+    with (
+        tempfile.TemporaryDirectory(prefix="vdw_jax-mutants-") as scratch,
+        path.open("a", encoding="utf-8") as file,
+    ):
         template = Path(scratch) / "unchanged"
         copy_tree(template)
         try:
@@ -113,7 +141,12 @@ def _attempt_all(
                 found = Outcome("error", 0.0, str(gone))
             finally:
                 shutil.rmtree(tree, ignore_errors=True)
-            row = {"key": mutant.key, **dataclasses.asdict(found), "where": mutant.where, **versions()}
+            row = {
+                "key": mutant.key,
+                **dataclasses.asdict(found),
+                "where": mutant.where,
+                **versions(),
+            }
             with lock:
                 file.write(json.dumps(row) + "\n")
                 file.flush()
@@ -143,7 +176,9 @@ def versions() -> dict[str, str]:
 
 def diff(mutant: Mutant) -> str:
     """The lines that differ, as `diff` shows them."""
-    return "\n".join([*(f"-{line}" for line in mutant.before), *(f"+{line}" for line in mutant.after)])
+    return "\n".join(
+        [*(f"-{line}" for line in mutant.before), *(f"+{line}" for line in mutant.after)]
+    )
 
 
 def report(out: Path, first: int | None) -> None:
@@ -153,14 +188,21 @@ def report(out: Path, first: int | None) -> None:
     mutants = [mutant for mutant in listed[:first] if mutant.key in results]
     if not mutants:
         raise SystemExit(f"no result of a listed mutant in {out}")
-    (ROOT / REPORT).write_text(page(facts, len(listed), mutants, results, reasons), encoding="utf-8")
+    sampled = sum(mutant.operator != BY_HAND for mutant in listed)
+    (ROOT / REPORT).write_text(page(facts, sampled, mutants, results, reasons), encoding="utf-8")
     print(f"wrote {REPORT}")
 
 
 def page(
-    facts: dict, num_listed: int, mutants: list[Mutant], results: dict[str, dict], reasons: dict[tuple, str]
+    facts: dict,
+    num_listed: int,
+    mutants: list[Mutant],
+    results: dict[str, dict],
+    reasons: dict[tuple, str],
 ) -> str:
     """docs/mutants.md."""
+    known = [mutant for mutant in mutants if mutant.operator == BY_HAND]
+    mutants = [mutant for mutant in mutants if mutant.operator != BY_HAND]
     outcome = {mutant.key: results[mutant.key]["outcome"] for mutant in mutants}
     alive = [mutant for mutant in mutants if outcome[mutant.key] == "survived"]
     equivalent = [mutant for mutant in alive if equivalence_key(mutant) in reasons]
@@ -168,24 +210,28 @@ def page(
     errors = sum(value == "error" for value in outcome.values())
     counted = len(mutants) - len(equivalent) - errors
     killed = sum(value in ("killed", "timeout") for value in outcome.values())
-    share = f"{killed / counted:.1%}".replace("%", " %")
+    late = sum(value == "timeout" for value in outcome.values())
+    share = f"{killed / max(counted, 1):.1%}".replace("%", " %")
     rows = []
-    for file in TESTS:
+    for file in SAMPLED:
         own = [mutant for mutant in mutants if mutant.file == file]
         dead = sum(outcome[m.key] in ("killed", "timeout") for m in own)
         same, left = sum(m in equivalent for m in own), sum(m in survivors for m in own)
         rows.append(f"| `{file}` | {len(own)} | {dead} | {left} | {same} |")
-    made_with = sorted({f"Python {r['python']}, jax {r['jax']}" for r in (results[m.key] for m in mutants)})
+    made_with = sorted(
+        {f"Python {r['python']}, jax {r['jax']}" for r in (results[m.key] for m in mutants)}
+    )
     seconds = sum(results[mutant.key]["seconds"] for mutant in mutants)
     parts = [
         "# Mutants",
         "A mutant is the code with one small fault: a number one larger, a `+` for a `-`, a condition turned round. "
         "It is killed when a test fails (or runs over its time), and survives when all pass. Annotations, which "
         "nothing reads, and changes that do not compile are left out before the sample is drawn.",
-        f"**{killed} of {counted} killed ({share}).** {len(survivors)} survive; {len(equivalent)} more change nothing "
-        f"that a caller can see and are taken out, with the reason"
+        f"**{killed} of {counted} killed ({share})**, {late} of them by the time limit. {len(survivors)} survive; "
+        f"{len(equivalent)} more change nothing that a caller can see and are taken out, with the reason"
         + (f"; {errors} could not be tried." if errors else "."),
-        "| file | mutants | killed | survive | change nothing |\n|---|---|---|---|---|\n" + "\n".join(rows),
+        "| file | mutants | killed | survive | change nothing |\n|---|---|---|---|---|\n"
+        + "\n".join(rows),
         f"Sample: {len(mutants)} of {num_listed} mutants drawn with seed {facts['seed']} from {facts['of']} that "
         f"cosmic-ray {facts['cosmic_ray']} makes of these files. {'; '.join(made_with)}; "
         f"{seconds / 3600:.1f} core hours.",
@@ -193,6 +239,12 @@ def page(
         f"python -m studies.mutants list --seed={facts['seed']} --number={num_listed}\n"
         "python -m studies.mutants run --workers=16 --out=runs/mutants\n"
         "python -m studies.mutants report --out=runs/mutants\n```",
+        "## Known faults",
+        "Each once passed all tests.",
+        *(
+            f"`{mutant.where}`: {_verdict(results[mutant.key])}\n```diff\n{diff(mutant)}\n```"
+            for mutant in known
+        ),
         "## Survivors",
         *(f"`{mutant.where}`\n```diff\n{diff(mutant)}\n```" for mutant in survivors),
         *(["None."] if not survivors else []),
@@ -206,17 +258,33 @@ def page(
     return "\n\n".join(parts) + "\n"
 
 
+def _verdict(result: dict) -> str:
+    """The outcome, and the test that noticed."""
+    return (
+        f"{result['outcome']} by `{result['test']}`"
+        if result["outcome"] == "killed"
+        else result["outcome"]
+    )
+
+
 def main(arguments: list[str]) -> int:
     """Runs one command; the exit status."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = options.add_subparsers(dest="command", required=True)
     make = commands.add_parser("list", help="draw the sample")
     make.add_argument("--seed", type=int, default=0)
     make.add_argument("--number", type=int, default=300)
     tried = commands.add_parser("run", help="run the tests on every mutant that has no result")
-    tried.add_argument("--workers", type=int, default=1, help="test runs at a time, one thread each")
+    tried.add_argument(
+        "--workers", type=int, default=1, help="test runs at a time, one thread each"
+    )
     tried.add_argument("--minutes", type=float, default=24 * 60, help="stop after so many")
-    tried.add_argument("--again", default="", help="outcomes to try once more, such as survived,error")
+    tried.add_argument(
+        "--again", default="", help="outcomes to try once more, such as survived,error"
+    )
+    tried.add_argument("--files", default="", help="only files whose path contains this")
     shown = commands.add_parser("report", help=f"write {REPORT}")
     for command in (tried, shown):
         command.add_argument("--out", type=Path, required=True, help="folder of results.jsonl")
@@ -225,7 +293,14 @@ def main(arguments: list[str]) -> int:
     if given.command == "list":
         make_list(given.seed, given.number)
     elif given.command == "run":
-        return run(given.out, given.workers, given.minutes, tuple(given.again.split(",")), given.first)
+        return run(
+            given.out,
+            given.workers,
+            given.minutes,
+            tuple(given.again.split(",")),
+            given.first,
+            given.files,
+        )
     else:
         report(given.out, given.first)
     return 0

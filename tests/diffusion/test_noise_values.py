@@ -34,8 +34,14 @@ def test_karras_levels_by_default():
 def test_halfway_between_two_images_nothing_pulls(periodicity):
     """Along a period by symmetry; a bit off, to the nearer one."""
     clean = jnp.zeros((1, 1, 3))
-    for noisy, pulls in (([2.0, 2.0, 0.0], [0, 0]), ([1.9, 0.0, 0.0], [-1, 0]), ([2.1, 0.0, 0.0], [1, 0])):
-        out = noise.wrapped_displacement(jnp.array([[noisy]]), clean, ONE, CUBE, jnp.array([0.3]), periodicity)
+    for noisy, pulls in (
+        ([2.0, 2.0, 0.0], [0, 0]),
+        ([1.9, 0.0, 0.0], [-1, 0]),
+        ([2.1, 0.0, 0.0], [1, 0]),
+    ):
+        out = noise.wrapped_displacement(
+            jnp.array([[noisy]]), clean, ONE, CUBE, jnp.array([0.3]), periodicity
+        )
         np.testing.assert_array_equal(np.sign(np.round(out[0, 0, :2], 3)), pulls)
 
 
@@ -44,7 +50,9 @@ def test_uniform_from_the_noise_where_nothing_is_left_of_the_lattice():
     clean, noisy = jnp.zeros((1, 1, 3)), jnp.array([[[1.0, 0, 0]]])
 
     def along(sigma):
-        return float(noise.wrapped_displacement(noisy, clean, ONE, CUBE, jnp.array([sigma]), SLAB)[0, 0, 0])
+        return float(
+            noise.wrapped_displacement(noisy, clean, ONE, CUBE, jnp.array([sigma]), SLAB)[0, 0, 0]
+        )
 
     # The slope of log(1 + 2 q cos(2 pi x / a)), q = exp(-2 pi^2 sigma^2 / a^2), at a quarter of the period.
     for sigma in (1.6, 2.0):
@@ -60,7 +68,9 @@ def test_a_crystal_is_looked_for_on_a_grid_of_places(periodicity, places):
     rng = np.random.default_rng(0)
     clean, noisy = (jnp.asarray(rng.uniform(-2, 2, (1, 3, 3)), jnp.float32) for _ in range(2))
     mask, sigma = jnp.ones((1, 3), bool), jnp.array([0.12])
-    free = jax.jit(lambda clean: noise.free_displacement(noisy, clean, mask, CUBE, sigma, periodicity))
+    free = jax.jit(
+        lambda clean: noise.free_displacement(noisy, clean, mask, CUBE, sigma, periodicity)
+    )
     expected = free(clean)
     for axis in range(2 + (periodicity == BULK)):
         step = 4.0 / places * jnp.eye(3)[axis]

@@ -26,12 +26,20 @@ def crystal(positions, cell, size: int | None = None) -> CrystalBatch:
     more = (size or len(positions)) - len(positions)
     numbers, positions = np.pad(numbers, (0, more)), np.pad(positions, ((0, more), (0, 0)))
     cell = np.diag(cell) if np.ndim(cell) == 1 else np.asarray(cell)
-    return CrystalBatch(jnp.asarray(numbers)[None], jnp.asarray(positions)[None], jnp.asarray(cell, jnp.float32)[None])
+    return CrystalBatch(
+        jnp.asarray(numbers)[None],
+        jnp.asarray(positions)[None],
+        jnp.asarray(cell, jnp.float32)[None],
+    )
 
 
 def search(batch, periodicity, cutoff, slots, images):
     return find_neighbours(
-        batch, periodicity=periodicity, cutoff_angstrom=cutoff, max_neighbours=slots, image_range=images
+        batch,
+        periodicity=periodicity,
+        cutoff_angstrom=cutoff,
+        max_neighbours=slots,
+        image_range=images,
     )
 
 
@@ -50,9 +58,16 @@ def test_the_cutoff_itself_is_outside():
 
 def test_the_ratio_is_1_at_the_first_neighbour_left_out_or_at_the_cutoff():
     batch = crystal([[0, 0, 0], [0, 0, 1.0], [0, 0, 2.0], [0, 0, 4.0]], [50.0, 50.0, 50.0])
-    for slots, expected in ((1, [1 / 2]), (2, [1 / 4, 2 / 4]), (3, [1 / 5, 2 / 5, 4 / 5]), (4, [1 / 5, 2 / 5, 4 / 5])):
+    for slots, expected in (
+        (1, [1 / 2]),
+        (2, [1 / 4, 2 / 4]),
+        (3, [1 / 5, 2 / 5, 4 / 5]),
+        (4, [1 / 5, 2 / 5, 4 / 5]),
+    ):
         found = search(batch, SLAB, 5.0, slots, (0, 0, 0))
-        np.testing.assert_allclose(found.ratio[0, 0][np.asarray(found.mask)[0, 0]], expected, rtol=1e-6)
+        np.testing.assert_allclose(
+            found.ratio[0, 0][np.asarray(found.mask)[0, 0]], expected, rtol=1e-6
+        )
 
 
 @pytest.mark.parametrize("slots", [7, 8, 9, 10, 12])
@@ -143,7 +158,12 @@ def test_generated_cells_widen_the_range_up_to_a_limit():
 
 
 def test_complete_up_to_the_last_image_that_reaches():
-    for images, complete in (((1, 1, 0), True), ((0, 1, 0), False), ((1, 0, 0), False), ((3, 3, 0), True)):
+    for images, complete in (
+        ((1, 1, 0), True),
+        ((0, 1, 0), False),
+        ((1, 0, 0), False),
+        ((3, 3, 0), True),
+    ):
         found = search(crystal([[0, 0, 0]], [4.0, 4.0, 20.0]), SLAB, 5.9, 4, images)
         assert found.complete.tolist() == [complete]
 
@@ -161,7 +181,9 @@ def test_pairs_are_symmetric():
     for first in range(3):
         for second in range(3):
             one, other = (
-                np.column_stack([np.asarray(found.vector)[0, a, s] * sign, np.asarray(found.ratio)[0, a, s]])
+                np.column_stack(
+                    [np.asarray(found.vector)[0, a, s] * sign, np.asarray(found.ratio)[0, a, s]]
+                )
                 for a, b, sign in ((first, second, 1.0), (second, first, -1.0))
                 for s in [mask[a] & (index[a] == b)]
             )
@@ -203,6 +225,10 @@ def test_positions_have_a_gradient_through_their_edges_alone():
     batch = crystal([[0, 0, 0], [0, 0, 2.0]], [9.0, 9.0, 30.0])
 
     def total(positions):
-        return jnp.sum(edge_length(search(batch.replace(positions=positions), SLAB, 3.0, 4, (1, 1, 0))))
+        return jnp.sum(
+            edge_length(search(batch.replace(positions=positions), SLAB, 3.0, 4, (1, 1, 0)))
+        )
 
-    np.testing.assert_allclose(jax.grad(total)(batch.positions)[0], [[0, 0, -2.0], [0, 0, 2.0]], atol=1e-6)
+    np.testing.assert_allclose(
+        jax.grad(total)(batch.positions)[0], [[0, 0, -2.0], [0, 0, 2.0]], atol=1e-6
+    )

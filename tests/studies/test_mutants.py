@@ -21,7 +21,11 @@ SECOND = SOURCE[:-2] + "2\n"
 
 def test_a_mutant_is_the_lines_that_differ_at_their_place():
     mutant = mutant_of(FILE, "core/NumberReplacer", 2, SOURCE, SECOND)
-    assert (mutant.line, mutant.before, mutant.after) == (6, ("    return x + 1",), ("    return x + 2",))
+    assert (mutant.line, mutant.before, mutant.after) == (
+        6,
+        ("    return x + 1",),
+        ("    return x + 2",),
+    )
     assert mutant.applied(SOURCE) == SECOND
     moved = "# A line more.\n" + SOURCE
     assert mutant.applied(moved) == "# A line more.\n" + SECOND
@@ -36,15 +40,19 @@ def test_added_and_removed_lines_are_mutants_too():
 
 
 def test_annotations_are_no_part_of_the_program():
-    assert program_of("a: int = 1\ndef f(x: int) -> int: ...") == program_of("a: str = 1\ndef f(x): ...")
+    assert program_of("a: int = 1\ndef f(x: int) -> int: ...") == program_of(
+        "a: str = 1\ndef f(x): ..."
+    )
     assert program_of("a: int = 1") != program_of("a: int = 2")
     assert program_of("a = = 1") is None
 
 
 def test_the_list_names_each_mutant_once():
     facts, listed = read_list()
-    assert facts["seed"] == 0 and len(listed) == 300
-    assert len({mutant.key for mutant in listed}) == 300
+    by_hand = [mutant for mutant in listed if mutant.operator == mutant_list.BY_HAND]
+    assert listed[: len(by_hand)] == by_hand and len(by_hand) == 8
+    assert facts["seed"] == 0 and len(listed) == 308
+    assert len({mutant.key for mutant in listed}) == 308
     assert {mutant.file for mutant in listed} <= mutant_list.TESTS.keys()
     for tests in mutant_list.TESTS.values():
         assert all((mutant_list.ROOT / test).exists() for test in tests)
@@ -54,7 +62,12 @@ def test_the_list_names_each_mutant_once():
     "status, text, outcome, test",
     [
         (0, "3 passed", "survived", ""),
-        (1, "..F\nFAILED tests/a.py::test_b - assert 1 == 2\n1 failed", "killed", "tests/a.py::test_b"),
+        (
+            1,
+            "..F\nFAILED tests/a.py::test_b - assert 1 == 2\n1 failed",
+            "killed",
+            "tests/a.py::test_b",
+        ),
         (2, "ERROR tests/a.py - NameError\n1 error", "killed", "tests/a.py"),
         (-11, "", "killed", "signal 11"),
         (5, "no tests ran", "error", "no tests ran"),
@@ -65,7 +78,9 @@ def test_what_a_test_run_came_to(status, text, outcome, test):
     assert outcome_of(status, text, 1.5) == Outcome(outcome, 1.5, test)
 
 
-MUTANTS = [Mutant(FILE, "core/NumberReplacer", n, n, ("a = 1",), (f"a = {n}",), 0) for n in range(2, 6)]
+MUTANTS = [
+    Mutant(FILE, "core/NumberReplacer", n, n, ("a = 1",), (f"a = {n}",), 0) for n in range(2, 6)
+]
 OUTCOMES = dict(zip(MUTANTS, ("killed", "survived", "timeout", "survived"), strict=True))
 
 
@@ -84,7 +99,9 @@ def tried(monkeypatch):
         done.append(mutant.after[0])
         return Outcome(OUTCOMES[mutant], 2.0, "")
 
-    monkeypatch.setattr(mutants, "read_list", lambda: ({"cosmic_ray": "8", "seed": 0, "of": 9}, MUTANTS))
+    monkeypatch.setattr(
+        mutants, "read_list", lambda: ({"cosmic_ray": "8", "seed": 0, "of": 9}, MUTANTS)
+    )
     monkeypatch.setattr(mutants, "copy_tree", copy)
     monkeypatch.setattr(mutants, "check_baseline", lambda *_: {FILE: 1.0})
     monkeypatch.setattr(mutants, "run_tests", run_tests)
@@ -137,13 +154,30 @@ def test_the_page_takes_out_what_changes_nothing(tried, tmp_path):
     results = mutants.read_results(tmp_path / "results.jsonl")
     reasons = {mutant_list.equivalence_key(MUTANTS[1]): "nothing reads it"}
     page = mutants.page({"cosmic_ray": "8", "seed": 0, "of": 9}, 4, MUTANTS, results, reasons)
-    assert "**2 of 3 killed (66.7 %).** 1 survive; 1 more" in page
+    assert "**2 of 3 killed (66.7 %)**, 1 of them by the time limit. 1 survive; 1 more" in page
     survivors, equivalent = page.split("## Survivors")[1].split("## Change nothing")
     assert "+a = 5" in survivors and "+a = 3" in equivalent and "nothing reads it" in equivalent
+
+
+def test_the_page_says_which_test_noticed_a_known_fault():
+    known = dataclasses.replace(MUTANTS[0], operator=mutant_list.BY_HAND)
+    row = {
+        "outcome": "killed",
+        "test": "tests/a.py::test_b",
+        "seconds": 1.0,
+        "python": "3.12",
+        "jax": "0.11",
+    }
+    rows = {known.key: row, MUTANTS[1].key: row}
+    page = mutants.page({"cosmic_ray": "8", "seed": 0, "of": 9}, 1, [known, MUTANTS[1]], rows, {})
+    assert "**1 of 1 killed" in page
+    assert "by hand`: killed by `tests/a.py::test_b`" in page
 
 
 def test_reasons_belong_to_mutants_of_the_list():
     rows = json.loads((mutant_list.ROOT / mutant_list.EQUIVALENT).read_text())
     listed = {mutant_list.equivalence_key(mutant) for mutant in read_list()[1]}
-    assert all((row["file"], row["operator"], row["before"], row["after"]) in listed for row in rows)
+    assert all(
+        (row["file"], row["operator"], row["before"], row["after"]) in listed for row in rows
+    )
     assert all(row["reason"] for row in rows)

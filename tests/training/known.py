@@ -28,7 +28,9 @@ def crystals(numbers, size: int, seed: int = 0, spread: float = 1.0) -> CrystalB
     positions[..., 2] *= spread
     positions[numbers == 0] = 0.0
     cell = np.array([[4.0, 0, 0], [-2.1, 4.2 * 3**0.5 / 2, 0], [0, 0, 30.0]], np.float32)
-    return CrystalBatch(jnp.asarray(numbers), jnp.asarray(positions), jnp.asarray(np.tile(cell, (size, 1, 1))))
+    return CrystalBatch(
+        jnp.asarray(numbers), jnp.asarray(positions), jnp.asarray(np.tile(cell, (size, 1, 1)))
+    )
 
 
 class KnownModel:

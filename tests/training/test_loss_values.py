@@ -12,7 +12,14 @@ import pytest
 from tests.training.known import CONFIG, STACKED, crystals, look
 from vdw_jax.diffusion import noise
 from vdw_jax.model.cdvae import CrystalHeads
-from vdw_jax.training.losses import Example, LossConfig, cdvae_loss, draw_conditions, noise_level, species_rate
+from vdw_jax.training.losses import (
+    Example,
+    LossConfig,
+    cdvae_loss,
+    draw_conditions,
+    noise_level,
+    species_rate,
+)
 from vdw_jax.types import SLAB
 
 NUMBERS = [[8, 8, 16, 0, 0], [1, 34, 34, 34, 0]]
@@ -21,14 +28,21 @@ NUMBERS = [[8, 8, 16, 0, 0], [1, 34, 34, 34, 0]]
 
 def at(sigma: float, **more) -> LossConfig:
     """All examples at one noise."""
-    return LossConfig(window_share=1.0, window_max=sigma * 1.0001, window_min=sigma / 1.0001, **more)
+    return LossConfig(
+        window_share=1.0, window_max=sigma * 1.0001, window_min=sigma / 1.0001, **more
+    )
 
 
 def test_the_published_settings():
     """Of CDVAE (its Table 4) and of the paper."""
     weights = LossConfig()
     assert (weights.num_atoms, weights.lattice, weights.composition) == (1, 10, 1)
-    assert (weights.coordinates, weights.species, weights.kl, weights.properties) == (10, 1, 0.01, 1)
+    assert (weights.coordinates, weights.species, weights.kl, weights.properties) == (
+        10,
+        1,
+        0.01,
+        1,
+    )
     assert (weights.sigma_max, weights.sigma_min, weights.num_levels) == (10, 0.01, 50)
     assert (weights.species_sigma_max, weights.species_sigma_min) == (5, 0.01)
     assert weights.condition_dropout == 0.5
@@ -42,7 +56,9 @@ def test_levels_run_from_the_largest_noise_to_the_smallest():
 
 def test_species_are_shuffled_at_the_rate_of_their_own_noise():
     """At both ends, and in the middle of the logarithm."""
-    weights = LossConfig(sigma_max=8.0, sigma_min=0.02, species_sigma_max=4.0, species_sigma_min=0.01)
+    weights = LossConfig(
+        sigma_max=8.0, sigma_min=0.02, species_sigma_max=4.0, species_sigma_min=0.01
+    )
     rate = species_rate(jnp.array([8.0, 0.4, 0.02]), weights)
     np.testing.assert_allclose(rate, [4 / 5, 0.2 / 1.2, 0.01 / 1.01], rtol=1e-5)
     own = dataclasses.replace(weights, coupled_noise=False)
@@ -113,7 +129,9 @@ def answered():
     size, dim = 512, CONFIG.latent_dim
     batch = crystals(NUMBERS, size)
     # Heights from -1 to 2 Angstrom: with |a| = 4.0 and |b| = 4.2 the lattice's targets are (0, 1, -6, 0, 0, 0).
-    height = jnp.where(batch.atom_mask, jnp.linspace(0, 1, 5), 0.0).at[:, 0].set(-1.0).at[:, 1].set(2.0)
+    height = (
+        jnp.where(batch.atom_mask, jnp.linspace(0, 1, 5), 0.0).at[:, 0].set(-1.0).at[:, 1].set(2.0)
+    )
     batch = dataclasses.replace(batch, positions=batch.positions.at[..., 2].set(height))
     lattice = jnp.tile(jnp.array([0.5, 1.5, -5.5, 0.5, 0.5, 0.5]), (size, 1))
     # Sure of the right composition, and that there are three atoms: right for half of them.
@@ -203,7 +221,14 @@ def test_without_any_label_properties_cost_nothing():
 
 
 def test_the_total_weighs_the_parts(answered):
-    weights = {"num_atoms": 2, "lattice": 10, "composition": 1, "coordinates": 10, "species": 1, "kl": 0.5}
+    weights = {
+        "num_atoms": 2,
+        "lattice": 10,
+        "composition": 1,
+        "coordinates": 10,
+        "species": 1,
+        "kl": 0.5,
+    }
     weights["properties"] = 1
     total = sum(weight * answered.parts[name] for name, weight in weights.items())
     np.testing.assert_allclose(answered.parts["loss"], total, rtol=1e-5)
@@ -212,9 +237,13 @@ def test_the_total_weighs_the_parts(answered):
 
 def test_the_stack_has_its_part_where_there_is_a_head():
     batch = crystals(NUMBERS, 2)
-    with_head, without = (look(batch, LossConfig(stack=3.0), config=config).parts for config in (STACKED, CONFIG))
+    with_head, without = (
+        look(batch, LossConfig(stack=3.0), config=config).parts for config in (STACKED, CONFIG)
+    )
     assert with_head["stack"] > 1.0
-    np.testing.assert_allclose(with_head["loss"] - without["loss"], 3.0 * with_head["stack"], rtol=1e-4)
+    np.testing.assert_allclose(
+        with_head["loss"] - without["loss"], 3.0 * with_head["stack"], rtol=1e-4
+    )
 
 
 # Noise.
@@ -262,7 +291,8 @@ def test_the_right_output_gives_the_clean_positions(noised):
     out = sigma * spread / np.sqrt(sigma**2 + spread**2)
     mask = np.asarray(batch.atom_mask)
     clean, noisy = (
-        np.asarray(noise.centre(jnp.asarray(x), batch.atom_mask)) for x in (batch.positions, seen.crystals.positions)
+        np.asarray(noise.centre(jnp.asarray(x), batch.atom_mask))
+        for x in (batch.positions, seen.crystals.positions)
     )
     answer = skip * noisy + out * seen.wanted
     np.testing.assert_allclose(answer[mask], clean[mask], atol=2e-3)
@@ -291,7 +321,10 @@ def test_saying_nothing_costs_the_variance_of_the_noise():
 
 def test_a_crystal_that_may_lie_anywhere_has_another_target(noised):
     batch = crystals(NUMBERS, 64)
-    for choice, displacement in ((False, noise.wrapped_displacement), (True, noise.free_displacement)):
+    for choice, displacement in (
+        (False, noise.wrapped_displacement),
+        (True, noise.free_displacement),
+    ):
         seen = look(batch, at(0.7, free_translation=choice))
         noisy, sigma = jnp.asarray(seen.crystals.positions), jnp.asarray(seen.sigma)
         target = displacement(noisy, batch.positions, batch.atom_mask, batch.cell, sigma, SLAB)
@@ -322,7 +355,9 @@ def papers():
     """The paper's noise: drawn from levels, for coordinates and species on their own."""
     shares = jnp.log(jnp.full(100, 1e-12).at[jnp.array([4, 9])].set(0.5))
     size = SIZE
-    heads = CrystalHeads(jnp.zeros((size, CONFIG.max_atoms + 1)), jnp.zeros((size, 6)), jnp.tile(shares, (size, 1)))
+    heads = CrystalHeads(
+        jnp.zeros((size, CONFIG.max_atoms + 1)), jnp.zeros((size, 6)), jnp.tile(shares, (size, 1))
+    )
     return look(crystals(NUMBERS, size), LossConfig(coupled_noise=False, num_levels=5), heads=heads)
 
 
@@ -331,12 +366,16 @@ def test_the_papers_levels(papers):
     expected = np.geomspace(10.0, 0.01, 5)
     nearest = np.abs(np.log(papers.sigma[:, None] / expected)).argmin(1)
     np.testing.assert_allclose(papers.sigma, expected[nearest], rtol=1e-4)
-    np.testing.assert_allclose(np.bincount(nearest) / SIZE, [1 / 8, 1 / 4, 1 / 4, 1 / 4, 1 / 8], atol=0.025)
+    np.testing.assert_allclose(
+        np.bincount(nearest) / SIZE, [1 / 8, 1 / 4, 1 / 4, 1 / 4, 1 / 8], atol=0.025
+    )
     spreads = np.geomspace(5.0, 0.01, 5)
     rates = spreads / (1 + spreads)
     own = np.abs(papers.rate[:, None] - rates).argmin(1)
     np.testing.assert_allclose(papers.rate, rates[own], rtol=1e-4)
-    np.testing.assert_allclose(np.bincount(own) / SIZE, [1 / 8, 1 / 4, 1 / 4, 1 / 4, 1 / 8], atol=0.025)
+    np.testing.assert_allclose(
+        np.bincount(own) / SIZE, [1 / 8, 1 / 4, 1 / 4, 1 / 4, 1 / 8], atol=0.025
+    )
     assert abs(np.corrcoef(own, nearest)[0, 1]) < 0.06
 
 

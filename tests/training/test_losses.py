@@ -90,11 +90,24 @@ def test_with_networks_the_total_is_the_weighted_sum_and_unknown_labels_have_no_
     def gradient(params, scalars):
         example = dataclasses.replace(EXAMPLE, scalars=scalars)
         key = jax.random.key(0)
-        return jax.grad(lambda p: cdvae_loss(MODEL, weights, p, example, key, True), has_aux=True)(params)
+        return jax.grad(lambda p: cdvae_loss(MODEL, weights, p, example, key, True), has_aux=True)(
+            params
+        )
 
     slopes, parts = gradient(PARAMS, values)
-    names = ("num_atoms", "lattice", "composition", "coordinates", "species", "kl", "properties", "stack")
-    np.testing.assert_allclose(parts["loss"], sum(getattr(weights, n) * parts[n] for n in names), rtol=1e-5)
+    names = (
+        "num_atoms",
+        "lattice",
+        "composition",
+        "coordinates",
+        "species",
+        "kl",
+        "properties",
+        "stack",
+    )
+    np.testing.assert_allclose(
+        parts["loss"], sum(getattr(weights, n) * parts[n] for n in names), rtol=1e-5
+    )
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes))
     none = gradient(PARAMS, jnp.full_like(values, jnp.nan))[0]["params"]["property_head"]
     assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(none))
