@@ -231,3 +231,43 @@ def test_karras_levels():
     step = (0.01 ** (1 / 7) - 10.0 ** (1 / 7)) / 8
     np.testing.assert_allclose(np.diff(levels ** (1 / 7)), step, rtol=1e-5)
     np.testing.assert_allclose(karras_levels(10.0, 0.01, 9, rho=1e4), geometric_levels(10.0, 0.01, 9), rtol=1e-2)
+
+
+def test_the_papers_levels_are_fifty():
+    """From 10 to 0.01, unless told otherwise."""
+    for schedule in (annealed_langevin(), make_schedule("annealed_langevin", 10.0, 0.01, 5000)):
+        np.testing.assert_allclose(np.unique(schedule.sigma)[::-1], np.geomspace(10.0, 0.01, 50), rtol=1e-5)
+    assert len(np.unique(make_schedule("annealed_langevin", 10.0, 0.01, 30).sigma)) == 30
+
+
+def test_a_step_of_heun_on_the_flow_of_a_point():
+    """D is the point itself: the slope (x - D) / sigma never changes, so that the correction changes nothing."""
+    schedule, clean = heun(SIGMA_MAX, SIGMA_MIN, 9), 0.7
+
+    def denoise(positions, extra, sigma, key):
+        return clean - positions, extra
+
+    start = jnp.array([clean + 2 * SIGMA_MAX])
+    for rows_run in (2, 4, 6):  # whole steps: at each level the distance is twice the level's noise
+        part = jax.tree.map(lambda column, end=rows_run: column[:end], schedule)
+        out = sample(denoise, start, None, jax.random.key(0), part)[0]
+        np.testing.assert_allclose(out - clean, 2 * schedule.sigma[rows_run], rtol=1e-4)
+    out = sample(denoise, start, None, jax.random.key(0), schedule)[0]
+    np.testing.assert_allclose(out, clean, atol=1e-5)
+
+
+@pytest.mark.parametrize("churn, expected", [(1.0, 0.75), (0.0, 0.5)])
+def test_one_step_by_hand(churn, expected):
+    """From 2 to 1: the posterior of the next level keeps a quarter of the way, and sqrt(3) / 2 of noise."""
+    schedule = few_step_langevin(2.0, 1.0, 2, churn)
+    np.testing.assert_allclose(schedule.gain, [expected, 1.0], rtol=1e-6)
+    np.testing.assert_allclose(schedule.noise, [churn * 3**0.5 / 2, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(schedule.sigma, [2.0, 1.0])
+
+
+def test_the_usual_corrector_has_a_signal_to_noise_ratio_of_0_4():
+    """Song et al.: a step e = 2 (r |z| / |score|)^2, where the score of noise sigma is about |z| / sigma."""
+    table = rows(predictor_corrector(SIGMA_MAX, SIGMA_MIN, 9))
+    sigma, gain, _, width = table[1::2].T
+    np.testing.assert_allclose(gain, 2 * 0.4**2, rtol=1e-6)
+    np.testing.assert_allclose(width, np.sqrt(2 * 2 * 0.4**2) * sigma, rtol=1e-6)

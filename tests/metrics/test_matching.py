@@ -111,6 +111,94 @@ def test_bad_arguments_raise(six_stackings):
         match([truth], [truth], tolerances=Tolerances(stol=0.05))
 
 
+# Where matching ends.
+
+
+def salt(height: float) -> Structure:
+    """One atom of sodium and one of chlorine `height` Angstrom above it, in a box of 3 x 3 x 20."""
+    return Structure(Lattice(np.diag([3.0, 3.0, 20.0])), ["Na", "Cl"], [[0, 0, 0], [0, 0, height / 20]])
+
+
+SALT_UNIT = (180 / 2) ** (1 / 3)
+"""(volume / atoms)^(1/3), Angstrom."""
+
+
+@pytest.mark.parametrize(
+    "rmse, matched, tight",
+    [(0.05, True, True), (0.09, True, True), (0.11, True, False), (0.47, True, False), (0.53, False, False)],
+)
+def test_the_published_tolerances_of_sites(rmse, matched, tight):
+    """Half a displacement is left in each of two atoms: it matches below 0.5, tightly below 0.1."""
+    moved = salt(2.5 + 2 * rmse * SALT_UNIT)
+    pair = match([salt(2.5)], [moved], require_valid=False).pairs[0]
+    assert (pair.matched, pair.tight) == (matched, tight)
+    assert pair.reason == ("match" if matched else "no match")
+    if matched:
+        assert pair.rmse == pytest.approx(rmse, rel=1e-6)
+
+
+def box(lengths, gamma: float = 90.0) -> Structure:
+    """Two atoms in a box of three different lengths."""
+    lattice = Lattice.from_parameters(*lengths, 90.0, 90.0, gamma)
+    return Structure(lattice, ["Na", "Cl"], [[0, 0, 0], [0.3, 0.2, 0.4]])
+
+
+@pytest.mark.parametrize("gamma, matched", [(99.0, True), (101.0, False)])
+def test_the_published_tolerance_of_angles(gamma, matched):
+    """10 degrees."""
+    assert match([box((4, 5, 6.5))], [box((4, 5, 6.5), gamma)], require_valid=False).pairs[0].matched == matched
+
+
+@pytest.mark.parametrize("stretch, matched", [(1.27, True), (1.33, False)])
+def test_the_published_tolerance_of_lengths(stretch, matched):
+    """30 %, at equal volume."""
+    lengths = np.array([4.0, 9.0, 9.5])
+    stretched = lengths * np.array([stretch, stretch**-0.5, stretch**-0.5])
+    assert match([box(lengths)], [box(stretched)], require_valid=False).pairs[0].matched == matched
+
+
+def test_the_rmse_is_a_mean_over_matches_not_their_largest():
+    """Of eight atoms one is moved by 0.4: sqrt(1 / 8 - 1 / 64) of it are left, 7 / 8 in that atom itself."""
+    corners = np.array([[x, y, z] for x in (0, 0.5) for y in (0.1, 0.45) for z in (0.05, 0.4)])
+    symbols = ["Na", "Cl", "K", "Br", "Li", "F", "Rb", "I"]
+    unit = (6 * 7 * 9 / 8) ** (1 / 3)
+
+    def eight(moves) -> Structure:
+        positions = corners * [6, 7, 9] + np.outer(moves, [0, 0, unit])
+        return Structure(Lattice(np.diag([6.0, 7, 9])), symbols, positions, coords_are_cartesian=True)
+
+    truth = eight(np.zeros(8))
+    far = match([truth], [eight(0.4 * np.eye(8)[3])], require_valid=False).pairs[0]
+    assert far.rmse == pytest.approx(0.4 * (1 / 8 - 1 / 64) ** 0.5, rel=1e-4)
+    assert not far.tight  # the atom itself is 0.35 off
+    # Six atoms 0.08 up and one 0.08 down: about their mean one is 0.13 off, but none is as seen from the one at rest.
+    skewed = match([truth], [eight(0.08 * np.array([-1, 0, 1, 1, 1, 1, 1, 1]))], require_valid=False).pairs[0]
+    assert skewed.rmse == pytest.approx(0.08 * (7 / 8 - 25 / 64) ** 0.5, rel=1e-4)
+    assert skewed.tight
+    wide = match([truth, truth], [truth, eight(0.4 * np.eye(8)[3])], require_valid=False)
+    assert wide.rmse == pytest.approx(far.rmse / 2, rel=1e-4)
+    assert (wide.match_rate, wide.tight_match_rate) == (1.0, 0.5)
+
+
+def test_what_the_matcher_cannot_take_is_a_miss_with_its_reason():
+    broken = salt(2.5)
+    broken.translate_sites([1], [np.nan, 0, 0], to_unit_cell=False)
+    pair = match([salt(2.5)], [broken], require_valid=False).pairs[0]
+    assert not pair.matched and not pair.tight
+    assert pair.reason.startswith("error: ValueError: ")
+
+
+def test_the_same_formula_at_twice_the_size_matches():
+    """The reduced formula is compared, and both cells are reduced."""
+    assert match([salt(2.5)], [salt(2.5) * (2, 1, 1)], require_valid=False).match_rate == 1.0
+
+
+def test_the_tight_tolerance_may_be_as_wide_as_the_other():
+    truth = salt(2.5)
+    same = match([truth], [truth], tolerances=Tolerances(stol=0.1), require_valid=False)
+    assert same.tight_match_rate == 1.0
+
+
 @pytest.fixture(scope="module")
 def mp20() -> list[Structure]:
     if not MP20.exists():

@@ -1,6 +1,7 @@
-"""What the first stage shows the denoiser, and what it reports."""
+"""What the first stage shows the denoiser, and what it reports; values by hand are in `test_loss_values.py`."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -8,37 +9,19 @@ import numpy as np
 import pytest
 
 from tests.tiny import tiny_batch, tiny_config, tiny_params
+from tests.training.known import STACKED, look
 from vdw_jax.model.cdvae import CDVAE
 from vdw_jax.training.losses import Example, LossConfig, cdvae_loss, species_rate
 from vdw_jax.types import SLAB
 
 SIZE = 64
 MODEL, PARAMS = CDVAE(tiny_config(SLAB)), tiny_params(SLAB)
-EXAMPLE = Example(tiny_batch(size=SIZE), jnp.linspace(-0.3, 0.5, SIZE)[:, None])
+BATCH = tiny_batch(size=SIZE)
+EXAMPLE = Example(BATCH, jnp.linspace(-0.3, 0.5, SIZE)[:, None])
+GIVEN = np.asarray(BATCH.atomic_numbers)
 
-
-class Watched:
-    """The model, and a note of what its denoiser was given."""
-
-    config = MODEL.config
-
-    def apply(self, params, *args, method, **kwargs):
-        if method == "denoise":
-            _, self.crystals, self.sigma, self.rate, _ = args
-        return MODEL.apply(params, *args, method=method, **kwargs)
-
-
-def shown(weights: LossConfig) -> Watched:
-    """What the denoiser sees of `EXAMPLE`. Networks that have no part in it are never compiled."""
-    model = Watched()
-
-    @jax.jit
-    def run(params):
-        cdvae_loss(model, weights, params, EXAMPLE, jax.random.key(0), True)
-        return model.crystals, model.sigma, model.rate
-
-    model.crystals, model.sigma, model.rate = jax.device_get(run(PARAMS))
-    return model
+shown = functools.cache(functools.partial(look, BATCH, config=STACKED))
+"""What the denoiser sees of `BATCH`."""
 
 
 @pytest.fixture(scope="module")
@@ -68,18 +51,17 @@ def test_for_a_share_of_the_examples(by_share):
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_species_only_swap_sites(by_share, share):
-    seen, given = by_share[share].crystals.atomic_numbers, np.asarray(EXAMPLE.crystals.atomic_numbers)
-    np.testing.assert_array_equal(np.sort(seen, 1), np.sort(given, 1))
-    np.testing.assert_array_equal(seen == 0, given == 0)
-    assert (seen != given).any()
+    seen = by_share[share].crystals.atomic_numbers
+    np.testing.assert_array_equal(np.sort(seen, 1), np.sort(GIVEN, 1))
+    np.testing.assert_array_equal(seen == 0, GIVEN == 0)
+    assert (seen != GIVEN).any()
 
 
 def test_without_species_noise_they_stay(by_share):
     seen = by_share[1.0]
     still = seen.rate == 0.0
     assert still.any()
-    given = np.asarray(EXAMPLE.crystals.atomic_numbers)
-    np.testing.assert_array_equal(seen.crystals.atomic_numbers[still], given[still])
+    np.testing.assert_array_equal(seen.crystals.atomic_numbers[still], GIVEN[still])
 
 
 def test_the_papers_noise_is_drawn_by_level_and_replaces_species():
@@ -87,29 +69,7 @@ def test_the_papers_noise_is_drawn_by_level_and_replaces_species():
     levels = np.geomspace(10.0, 0.01, 5)
     assert np.abs(np.log(seen.sigma[:, None] / levels)).min(1).max() < 1e-4
     assert len(np.unique(np.round(np.log(seen.sigma), 3))) == 5
-    given = np.asarray(EXAMPLE.crystals.atomic_numbers)
-    assert (np.sort(seen.crystals.atomic_numbers, 1) != np.sort(given, 1)).any()
-
-
-def test_the_total_is_the_weighted_sum():
-    weights = LossConfig(kl=0.3, coordinates=2.0, lattice=5.0)
-    parts = jax.jit(lambda params: cdvae_loss(MODEL, weights, params, EXAMPLE, jax.random.key(0), True)[1])(PARAMS)
-    names = ("num_atoms", "lattice", "composition", "coordinates", "species", "kl", "properties", "stack")
-    np.testing.assert_allclose(parts["loss"], sum(getattr(weights, n) * parts[n] for n in names), rtol=1e-5)
-
-
-def test_unknown_labels_have_no_part_in_it():
-    known = jnp.arange(SIZE) % 2 == 0
-    values = jnp.where(known[:, None], EXAMPLE.scalars, jnp.nan)
-
-    @jax.jit
-    def gradient(params, scalars):
-        example = dataclasses.replace(EXAMPLE, scalars=scalars)
-        return jax.grad(lambda p: cdvae_loss(MODEL, LossConfig(), p, example, jax.random.key(0), True)[0])(params)
-
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient(PARAMS, values)))
-    none = gradient(PARAMS, jnp.full_like(values, jnp.nan))["params"]["property_head"]
-    assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(none))
+    assert (np.sort(seen.crystals.atomic_numbers, 1) != np.sort(GIVEN, 1)).any()
 
 
 def test_a_share_of_the_noise_comes_from_the_window():
@@ -118,3 +78,36 @@ def test_a_share_of_the_noise_comes_from_the_window():
         sigma = shown(LossConfig(window_share=share, window_min=0.5, window_max=0.6)).sigma
         inside[share] = np.mean((sigma > 0.5 - 1e-5) & (sigma < 0.6 + 1e-5))
     assert inside[0.0] < 0.2 and 0.3 < inside[0.5] < 0.75 and inside[1.0] == 1.0
+
+
+def test_with_networks_the_total_is_the_weighted_sum_and_unknown_labels_have_no_part():
+    """One compilation for both: of the networks, and of their gradients."""
+    weights = LossConfig(kl=0.3, coordinates=2.0, lattice=5.0)
+    known = jnp.arange(SIZE) % 2 == 0
+    values = jnp.where(known[:, None], EXAMPLE.scalars, jnp.nan)
+
+    @jax.jit
+    def gradient(params, scalars):
+        example = dataclasses.replace(EXAMPLE, scalars=scalars)
+        key = jax.random.key(0)
+        return jax.grad(lambda p: cdvae_loss(MODEL, weights, p, example, key, True), has_aux=True)(
+            params
+        )
+
+    slopes, parts = gradient(PARAMS, values)
+    names = (
+        "num_atoms",
+        "lattice",
+        "composition",
+        "coordinates",
+        "species",
+        "kl",
+        "properties",
+        "stack",
+    )
+    np.testing.assert_allclose(
+        parts["loss"], sum(getattr(weights, n) * parts[n] for n in names), rtol=1e-5
+    )
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes))
+    none = gradient(PARAMS, jnp.full_like(values, jnp.nan))[0]["params"]["property_head"]
+    assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(none))
