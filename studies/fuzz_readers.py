@@ -105,7 +105,10 @@ def read(path: Path, kind: str, content: bytes) -> dict[str, Any]:
             entries.setdefault(
                 entry.id, entry
             )  # a second one of a name is a problem, and not in the data set
-    others = other_readers.read(kind, content)
+    try:
+        others = other_readers.read(kind, content)
+    except Exception as error:  # a file as a whole that the other readers cannot take apart
+        others = {entry.row: [f"{type(error).__name__}: {error}"] for entry in entries.values()}
     compared = []
     for row, name in enumerate(data.ids.tolist()):
         entry = entries[name]
@@ -131,7 +134,7 @@ def _verdict(entry: Any, kind: str, content: bytes, others: list) -> dict[str, s
     for reason, again in other_readers.told_plainly(kind, content):
         if any(
             isinstance(other, other_readers.Other) and not _difference(entry, other)
-            for other in again[entry.row]
+            for other in again.get(entry.row, [])
         ):
             return {"verdict": "explained", "why": f"{reason}: {'; '.join(said)}"}
     if said and all(isinstance(other, str) for other in others):

@@ -71,12 +71,18 @@ def read(kind: str, content: bytes) -> dict[int, list[Other | str]]:
         kind: "cif", "csv", "extxyz", "json" or "poscar".
         content: of the file.
     """
-    text = content.decode("utf-8-sig", errors="replace")
+    text = _text(content)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return {"cif": _cif_file, "csv": _csv, "extxyz": _extxyz, "json": _json, "poscar": _poscar}[
             kind
         ](text)
+
+
+def _text(content: bytes) -> str:
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return content.decode("utf-16", errors="replace")
+    return content.decode("utf-8-sig", errors="replace")
 
 
 def _tried(name: str, make) -> Other | str:
@@ -99,7 +105,7 @@ def told_plainly(kind: str, content: bytes) -> Iterator[tuple[str, dict[int, lis
     """What others read where the file says the same in words that they know: each a reason, and what they read then."""
     if kind not in ("cif", "csv"):
         return
-    text = content.decode("utf-8-sig", errors="replace")
+    text = _text(content)
     plain = re.sub(
         r"(?<![^\s])_[A-Za-z]\S*", lambda match: match[0].lower().replace(".", "_"), text
     )
@@ -171,7 +177,7 @@ def _extxyz(text: str) -> dict[int, list[Other | str]]:
     ]
     found: dict[int, list[Other | str]] = {}
     for row, (start, end) in enumerate(
-        zip(starts, [*starts[1:], len(lines)], strict=True), start=1
+        zip(starts, [*starts[1:], len(lines)], strict=False), start=1
     ):
         found[row] = [_tried("plain numbers", lambda s=start, e=end: _frame(lines[s:e]))]
     return found

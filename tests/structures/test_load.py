@@ -71,12 +71,6 @@ def test_cell_and_atoms_are_pymatgens():
     np.testing.assert_allclose(apart, np.round(apart), atol=1e-6)
 
 
-def test_a_cif_with_symmetry_goes_to_pymatgen():
-    text = cif(a="4.00000000").replace("  1  'x, y, z'\n", "  1  'x, y, z'\n  2  '-x, -y, -z'\n")
-    numbers, _, _ = parse_cif(text)
-    assert sorted(numbers.tolist()) == [31, 31, 34]
-
-
 @pytest.mark.parametrize(
     "row,field,reason",
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from vdw_jax.structures.stacking import VACUUM_ANGSTROM
@@ -98,7 +100,8 @@ def reduced(cell: np.ndarray, axes: tuple[int, ...] = (0, 1, 2)) -> np.ndarray:
         for axis in axes:
             others = [other for other in axes if other != axis]
             for other in others:
-                steps = round(float(short[axis] @ short[other] / (short[other] @ short[other])))
+                along = float(short[axis] @ short[other] / (short[other] @ short[other]))
+                steps = math.floor(along + 0.501)  # 120 degrees rather than 60 where both are as short
                 _shorten(short, axis, short[axis] - steps * short[other])
             if len(others) == 2:  # three vectors may add up to a short one though no two do
                 for signs in ((1, 1), (1, -1), (-1, 1), (-1, -1)):

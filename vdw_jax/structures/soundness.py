@@ -93,9 +93,9 @@ def _problems(entry: Entry, max_atoms: int) -> Iterator[Problem]:
     cell, fractions = crystal.cell, crystal.fractions
     # Nobody reads how long c is where there is vacuum along it.
     judged = periods & ~(crystal.empty & [False, False, True])
-    longest = np.linalg.norm(cell, axis=1)[judged].max()
-    if longest > LONGEST_ANGSTROM:
-        reason = f"a lattice vector of {longest:.4g} Angstrom; the limit is {LONGEST_ANGSTROM:g}"
+    if np.linalg.norm(cell, axis=1)[judged].max() > LONGEST_ANGSTROM:
+        written = np.linalg.norm(entry.cell, axis=1)[judged].max()
+        reason = f"a lattice vector of {written:.4g} Angstrom; the limit is {LONGEST_ANGSTROM:g}"
         yield wrong("cell", reason, "Correct it; the unit is Angstrom")
         return
     spacing = spacings(cell)[periods].min()
