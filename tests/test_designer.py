@@ -60,9 +60,12 @@ def test_what_is_saved_is_what_the_command_line_saves(found, tmp_path):
 
 def test_relaxed_copies_say_what_it_took(found, tmp_path):
     relaxed = found.relax("tests.report.test_relaxation:still")
+    assert any(design.record["relaxed_converged"] for design in relaxed)
     assert [design.id for design in relaxed] == [design.id for design in found]
     for before, after in zip(found, relaxed, strict=True):
-        assert (after.record["relaxed_converged"], after.record["relaxed_energy_ev"]) == (True, 1.0)
+        is_sound = before.record["min_distance_angstrom"] > 0.5  # the network is not trained
+        told = (after.record["relaxed_converged"], after.record["relaxed_energy_ev"])
+        assert told == ((True, 1.0) if is_sound else (False, None))
         assert "relaxed_steps" not in before.record
         assert after.record["miss_energy_ev"] == before.record["miss_energy_ev"]
     relaxed.save(tmp_path / "relaxed")

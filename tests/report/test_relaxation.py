@@ -431,3 +431,20 @@ def test_a_link_is_not_followed(make_slab, tmp_path):
     with pytest.raises(FileExistsError, match="is a link"):
         relax_samples(folder, "toy", calculator=Still())
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_what_was_said_of_the_structure_before_is_not_said_of_the_relaxed(make_slab):
+    crystal = make_slab("s0")
+    given = rows_for([crystal])[0] | {"evaluated_formation_energy_ev": -0.3, "reference_model": "CGCNN"}
+    _, (row,) = relax_crystals([crystal], [given], Still())
+    assert row["unrelaxed_evaluated_formation_energy_ev"] == -0.3 and row["unrelaxed_reference_model"] == "CGCNN"
+    assert not {"evaluated_formation_energy_ev", "reference_model"} & row.keys()
+    _, (row,) = relax_crystals([crystal], [given], Broken())  # stays as it was, and so does what is said of it
+    assert row["evaluated_formation_energy_ev"] == -0.3
+
+
+def test_marks_of_what_the_model_does_not_cover_stay(make_slab):
+    crystal = make_slab("s0")
+    given = rows_for([crystal])[0] | {"untrained": "elements never seen: Mo", "valid": None}
+    _, (row,) = relax_crystals([crystal], [given], Still())
+    assert row["untrained"] == "elements never seen: Mo" and row["valid"] is None

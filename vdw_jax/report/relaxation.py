@@ -51,6 +51,8 @@ COMPUTED = {
 }
 """Targets whose value for the relaxed structure is computed or measured, and the column that holds it."""
 
+_OF_RANKING = ("rank", "formula_met", "chemical_system_met", "on_front", "evaluated_by")
+
 _INTERRUPTED_STATUS = 130
 """Of a command that Ctrl-C ended, as shells have it."""
 
@@ -113,13 +115,21 @@ def _relaxed_row(
     measured = {
         key: value for key, value in describe(crystal).items() if key not in ("formula", "atoms")
     }
+    if given.get("untrained") and given.get("valid") is None:
+        measured["valid"] = None  # nothing is known of such elements, relaxed or not
     before = {} if measured.keys() <= given.keys() else describe(start)
-    row = {"id": crystal.id, "formula": crystal.formula} | dict(given) | measured
-    row |= {f"relaxed_{key}": value for key, value in found.items()} | {"relaxed_by": potential}
-    former = {key: given.get(key, before.get(key)) for key in measured} | {
-        "rank": given.get("rank")
-    }
+    former = {key: given.get(key, before.get(key)) for key in measured}
+    former["rank"] = given.get("rank")
+    row = {"id": crystal.id, "formula": crystal.formula} | dict(given)
+    if crystal is not start:  # what a reference model said is of the structure before
+        former |= {key: row.pop(key) for key in given if _is_of_reference(key)}
+    row |= measured | {f"relaxed_{key}": value for key, value in found.items()}
+    row["relaxed_by"] = potential
     return row | {f"unrelaxed_{key}": value for key, value in former.items()}
+
+
+def _is_of_reference(key: str) -> bool:
+    return key == "reference_model" or key.startswith("evaluated_") and key != "evaluated_by"
 
 
 def _ranked(
@@ -142,12 +152,7 @@ def _ranked(
 
 
 def _is_of_ranking(key: str) -> bool:
-    return key.startswith("miss_") or key in (
-        "rank",
-        "formula_met",
-        "chemical_system_met",
-        "on_front",
-    )
+    return key.startswith("miss_") or key in _OF_RANKING
 
 
 def relax_samples(
