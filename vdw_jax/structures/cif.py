@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 import gemmi
 import numpy as np
 
+from vdw_jax.structures.cif_block import Block, has_sites, number_in
+from vdw_jax.structures.cif_sites import MOST_ATOMS, Sites, sites_of
 from vdw_jax.structures.elements import ATOMIC_NUMBERS, SYMBOLS
 from vdw_jax.structures.entries import ISOTOPES, StructureError, first_line
 from vdw_jax.structures.symmetry import (
@@ -33,12 +35,8 @@ CIF_ADVICE = "Write it again with pymatgen or ASE, fully occupied, one structure
 LONGEST_CIF = 20_000_000
 """Characters; a CIF of 20 atoms has two thousand."""
 
-_MOST_ATOMS = 20_000
-"""Far above what is learned from; keeps a list of sites and operators from filling the memory."""
-
 _LENGTHS = ("_cell_length_a", "_cell_length_b", "_cell_length_c")
 _ANGLES = ("_cell_angle_alpha", "_cell_angle_beta", "_cell_angle_gamma")
-_FRACTIONS = ("_atom_site_fract_x", "_atom_site_fract_y", "_atom_site_fract_z")
 _OPERATORS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
 _SYMBOLS = (
     "_space_group_name_h-m_alt",
@@ -48,16 +46,11 @@ _SYMBOLS = (
 )
 _HALL = ("_space_group_name_hall", "_symmetry_space_group_name_hall")
 _NUMBERS = ("_space_group_it_number", "_symmetry_int_tables_number")
-_MULTIPLICITIES = ("_atom_site_site_symmetry_multiplicity", "_atom_site_symmetry_multiplicity")
 _NOT_READ = {
     "magnetic symmetry": re.compile(r"_space_group_symop_magn"),
     "a modulated structure": re.compile(r"_cell_modulation_dimension|_space_group_ssg"),
 }
 
-_NUMBER = re.compile(r"([-+]?(?:\d+\.?(?P<digits>\d*)|\.(?P<bare>\d+))(?:[eE][-+]?\d+)?)(?:\(\d+\))?")
-_TYPE = re.compile(r"([A-Z][a-z]?)(?:\d*\.?\d*[+-]|[+-]\d+\.?\d*|0)?")
-_LABEL = re.compile(r"([A-Z][a-z]?)(?:\d+[A-Za-z']{0,2}\d?|\d*[_(*'].*|\d*[+-]\d*)?")
-_WATER = re.compile(r"H\d[A-Z]")  # H2O is water, not a hydrogen
 _FORMULA = re.compile(r"([A-Z][a-z]?)(\d+\.?\d*|\.\d+)?[\s,]*")
 
 
@@ -72,7 +65,9 @@ def cell_from_parameters(lengths: list[float], angles_degrees: list[float]) -> n
         raise StructureError(f"no cell has lengths {lengths} and angles {angles_degrees}")
     a, b, c = lengths
     alpha, beta, gamma = (math.radians(x) for x in angles_degrees)
-    cosine = (math.cos(alpha) * math.cos(beta) - math.cos(gamma)) / (math.sin(alpha) * math.sin(beta))
+    cosine = (math.cos(alpha) * math.cos(beta) - math.cos(gamma)) / (
+        math.sin(alpha) * math.sin(beta)
+    )
     if not -1 < cosine < 1:
         raise StructureError(f"no cell has angles {angles_degrees}")
     gamma_star = math.acos(cosine)
@@ -109,14 +104,16 @@ def parse_cif(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         document = gemmi.cif.read_string(text.lstrip("\ufeff"), check_level=0)
     except (ValueError, RuntimeError) as error:
         raise StructureError(f"not a readable CIF ({_where(first_line(error))})") from None
-    blocks = [block for block in document if _has_sites(block)]
+    blocks = [block for block in document if has_sites(block)]
     if not blocks:
-        raise StructureError("not a readable CIF (no block has atom sites with fractional coordinates)")
+        raise StructureError(
+            "not a readable CIF (no block has atom sites with fractional coordinates)"
+        )
     names = ", ".join(block.name.strip() for block in blocks[:5])
     if len(blocks) > 1:
         raise StructureError(f"{len(blocks)} structures in one CIF: blocks {names}")
     try:
-        return _structure(_Block(blocks[0]))
+        return _structure(Block(blocks[0]))
     except StructureError as error:
         raise StructureError(f"block {names!r}: {error}") from None
 
@@ -126,98 +123,13 @@ def _where(message: str) -> str:
     return re.sub(r"^string:(\d+):\d+\(\d+\)", r"line \1", message).removeprefix("string:")
 
 
-def _plain(name: str) -> str:
-    """Names of data do not depend on case; today's dictionaries write a dot for the first line."""
-    return name.lower().replace(".", "_")
-
-
-def _has_sites(block: gemmi.cif.Block) -> bool:
-    for item in block:
-        names = item.loop.tags if item.loop is not None else item.pair[:1] if item.pair is not None else ()
-        if _FRACTIONS[0] in map(_plain, names):
-            return True
-    return False
-
-
-class _Block:
-    """Values of a data block by name, None for `.` and `?`."""
-
-    def __init__(self, block: gemmi.cif.Block):
-        self._columns: dict[str, list[str | None]] = {}
-        self._loop_of: dict[str, int] = {}
-        for place, item in enumerate(block):
-            if item.loop is not None:
-                tags, values = item.loop.tags, item.loop.values
-                for column, name in enumerate(tags):
-                    self._add(name, values[column :: len(tags)], place)
-            elif item.pair is not None:
-                self._add(item.pair[0], [item.pair[1]], -1)
-
-    def _add(self, name: str, raw: list[str], loop: int) -> None:
-        name = _plain(name)
-        if name in self._columns:
-            raise StructureError(f"the data name {name} occurs twice")
-        self._columns[name] = [_value(text) for text in raw]
-        self._loop_of[name] = loop
-
-    def names(self) -> list[str]:
-        """All data names, in small letters and without dots."""
-        return list(self._columns)
-
-    def one(self, *names: str) -> str | None:
-        """The value under the first of these names that has one.
-
-        Raises:
-            StructureError: a loop gives several.
-        """
-        for name in names:
-            found = list(dict.fromkeys(value for value in self._columns.get(name, ()) if value))
-            if len(found) > 1:
-                raise StructureError(f"{name} has several values: {', '.join(found[:3])}")
-            if found:
-                return found[0]
-        return None
-
-    def column(self, *names: str) -> list[str | None]:
-        """All values under the first of these names that is there."""
-        return next((self._columns[name] for name in names if name in self._columns), [])
-
-    def of_sites(self, *names: str) -> list[str | None]:
-        """A column of the loop of sites; Nones where it is not there."""
-        sites = _FRACTIONS[0]
-        for name in names:
-            if name in self._columns:
-                if self._loop_of[name] != self._loop_of[sites]:
-                    raise StructureError(f"{name} stands in another loop than {sites}")
-                return self._columns[name]
-        return [None] * len(self._columns[sites])
-
-
-def _value(raw: str) -> str | None:
-    text = gemmi.cif.as_string(raw).strip()
-    return None if text in ("", ".", "?") else text
-
-
-def _number(text: str | None, what: str) -> float:
-    match = _NUMBER.fullmatch(text) if text else None
-    if match is None:
-        raise StructureError(f"{what} is {text!r}, no number" if text else f"{what} is not given")
-    return float(match[1])
-
-
-def _digits(text: str | None) -> int:
-    """Digits after the point."""
-    match = _NUMBER.fullmatch(text or "")
-    return len(match["digits"] or match["bare"] or "") if match else 0
-
-
-def _structure(block: _Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _structure(block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for what, pattern in _NOT_READ.items():
         if any(pattern.match(name) for name in block.names()):
             raise StructureError(f"{what} is not read")
-    lengths = [_number(block.one(name), name) for name in _LENGTHS]
-    cell = cell_from_parameters(lengths, [_number(block.one(name), name) for name in _ANGLES])
-    sites = _sites(block)
+    lengths = [number_in(block.one(name), name) for name in _LENGTHS]
+    cell = cell_from_parameters(lengths, [number_in(block.one(name), name) for name in _ANGLES])
+    sites = sites_of(block)
     said = _Content.of(block)
     crystals = []
     reasons = []
@@ -240,84 +152,6 @@ def _structure(block: _Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return *crystals[0], cell
 
 
-@dataclass(frozen=True, eq=False)
-class _Sites:
-    """What the loop of sites says."""
-
-    labels: list[str]
-    numbers: np.ndarray  # [n] int
-    fractions: np.ndarray  # [n, 3]
-    digits: list[int]  # most digits after the point of x, y, z
-    multiplicities: list[float | None]
-
-
-def _sites(block: _Block) -> _Sites:
-    types = block.of_sites("_atom_site_type_symbol")
-    labels = block.of_sites("_atom_site_label", "_atom_site_label_atom_id")
-    if len(types) > _MOST_ATOMS:
-        raise StructureError(f"{len(types)} atom sites; at most {_MOST_ATOMS} are read")
-    for place, label in enumerate(labels):
-        if label is None and types[place] is None:
-            raise StructureError(f"site {place + 1} has neither a type nor a label")
-    names = [label or f"{place + 1} ({types[place]})" for place, label in enumerate(labels)]
-    has_formula = block.one("_chemical_formula_sum") is not None
-    numbers = [_element(name, *told, has_formula) for name, *told in zip(names, types, labels, strict=True)]
-    written = [block.of_sites(name) for name in _FRACTIONS]
-    fractions = [
-        [_number(text, f"{name} of site {label}") for text, label in zip(column, names, strict=True)]
-        for name, column in zip(_FRACTIONS, written, strict=True)
-    ]
-    _check_whole_atoms(block, names)
-    multiplicities = [
-        None if text is None else _number(text, f"the multiplicity of site {label}")
-        for text, label in zip(block.of_sites(*_MULTIPLICITIES), names, strict=True)
-    ]
-    digits = [max(map(_digits, column), default=0) for column in written]
-    return _Sites(names, np.array(numbers, int), np.array(fractions).T, digits, multiplicities)
-
-
-def _element(name: str, kind: str | None, label: str | None, has_formula: bool) -> int:
-    """Atomic number by the type of a site, or by its label where there is no type.
-
-    Raises:
-        StructureError: none of H..Fm. A symbol is not cut short until an element is left: OH is not O.
-    """
-    known = ATOMIC_NUMBERS | ISOTOPES
-    by_label = _LABEL.fullmatch(label or "")
-    labelled = by_label[1] if by_label and not _WATER.match(label or "") else None
-    if kind is None:
-        if labelled not in known:
-            raise StructureError(f"site {name}: the label names no element of H..Fm, and there is no type symbol")
-        return known[labelled]
-    match = _TYPE.fullmatch(kind)
-    symbol = match[1] if match else kind
-    if symbol not in known:
-        raise StructureError(f"site {name}: unknown element {kind!r}: none of H..Fm")
-    # Cd1 may be the fourth carbon; Ga1 is no indium. A formula decides by itself.
-    conflict = labelled in known and labelled != symbol and not (labelled or "").startswith(symbol)
-    if conflict and not has_formula and known[labelled] != known[symbol]:
-        raise StructureError(f"site {name} is of type {kind}, but its label says {labelled}")
-    return known[symbol]
-
-
-def _check_whole_atoms(block: _Block, names: list[str]) -> None:
-    occupancies = block.of_sites("_atom_site_occupancy")
-    groups = block.of_sites("_atom_site_disorder_group")
-    attached = block.of_sites("_atom_site_attached_hydrogens")
-    flags = block.of_sites("_atom_site_calc_flag")
-    for place, name in enumerate(names):
-        occupancy = occupancies[place]
-        if occupancy is not None and abs(_number(occupancy, f"the occupancy of site {name}") - 1) > 1e-3:
-            raise StructureError(f"site {name} is partly occupied ({occupancy})")
-        if groups[place] not in (None, "0"):
-            raise StructureError(f"site {name} belongs to disorder group {groups[place]}")
-        hydrogens = attached[place]
-        if hydrogens is not None and _number(hydrogens, f"the attached hydrogens of site {name}") != 0:
-            raise StructureError(f"site {name} carries {hydrogens} H without a place of their own")
-        if (flags[place] or "").lower() == "dum":
-            raise StructureError(f"site {name} is a dummy, no atom")
-
-
 @dataclass(frozen=True)
 class _Content:
     """What the file says that the cell holds."""
@@ -326,10 +160,10 @@ class _Content:
     units: float | None  # of the formula in the cell
 
     @classmethod
-    def of(cls, block: _Block) -> _Content:
+    def of(cls, block: Block) -> _Content:
         text = block.one("_chemical_formula_sum")
         units = block.one("_cell_formula_units_z")
-        formula: Counter[str] = Counter()
+        formula: dict[str, float] = defaultdict(float)
         place = 0
         while text and place < len(text):
             match = _FORMULA.match(text, place)
@@ -337,7 +171,7 @@ class _Content:
                 raise StructureError(f"_chemical_formula_sum {text!r} is no formula")
             formula["H" if match[1] in ISOTOPES else match[1]] += float(match[2] or 1)
             place = match.end()
-        number = None if units is None else _number(units, "_cell_formula_units_Z")
+        number = None if units is None else number_in(units, "_cell_formula_units_Z")
         return cls({name: count for name, count in formula.items() if count}, number or None)
 
     def check(self, numbers: np.ndarray) -> None:
@@ -351,7 +185,11 @@ class _Content:
             return
         # pymatgen writes the content of the whole cell as the formula, and beside it the units in this cell.
         whole = all(count == int(count) for count in self.formula.values())
-        if whole and self.units == math.gcd(*map(int, self.formula.values())) and _alike(found, self.formula, 1):
+        if (
+            whole
+            and self.units == math.gcd(*map(int, self.formula.values()))
+            and _alike(found, self.formula, 1)
+        ):
             return
         raise StructureError(
             f"the cell holds {_written(found)}, but the formula says {self}: symmetry operators or atoms are "
@@ -365,11 +203,15 @@ class _Content:
         """What a message adds where the symmetry of these sites cannot be told."""
         if not self.formula:
             return ""
-        return f" (without it, the cell holds {_written(_counts(numbers))}; the formula says {self})"
+        return (
+            f" (without it, the cell holds {_written(_counts(numbers))}; the formula says {self})"
+        )
 
 
 def _counts(numbers: np.ndarray) -> dict[str, float]:
-    return {SYMBOLS[number - 1]: float(count) for number, count in Counter(numbers.tolist()).items()}
+    return {
+        SYMBOLS[number - 1]: float(count) for number, count in Counter(numbers.tolist()).items()
+    }
 
 
 def _alike(found: dict[str, float], formula: dict[str, float], units: float) -> bool:
@@ -379,10 +221,12 @@ def _alike(found: dict[str, float], formula: dict[str, float], units: float) -> 
 
 
 def _written(counts: dict[str, float]) -> str:
-    return " ".join(f"{name}{count:g}" if count != 1 else name for name, count in sorted(counts.items()))
+    return " ".join(
+        f"{name}{count:g}" if count != 1 else name for name, count in sorted(counts.items())
+    )
 
 
-def _choices(block: _Block, cell: np.ndarray) -> list[Operators]:
+def _choices(block: Block, cell: np.ndarray) -> list[Operators]:
     """The symmetry that the file says; several where its words leave a choice.
 
     Raises:
@@ -400,7 +244,11 @@ def _choices(block: _Block, cell: np.ndarray) -> list[Operators]:
         if not fitting:
             raise StructureError(f"the cell has not the symmetry of {settings[0].name}")
         return [IDENTITY] if all(operators.is_identity for operators in fitting) else fitting
-    if None in lists[0] or len(lists) > 1 and sorted(map(str, lists[0])) != sorted(map(str, lists[1])):
+    if (
+        None in lists[0]
+        or len(lists) > 1
+        and sorted(map(str, lists[0])) != sorted(map(str, lists[1]))
+    ):
         raise StructureError("the symmetry operators are not all given, or given twice and differ")
     operators = operators_of([str(text) for text in lists[0]])
     if operators.is_identity:
@@ -411,13 +259,15 @@ def _choices(block: _Block, cell: np.ndarray) -> list[Operators]:
     found = number_of(operators, cell) if said else None
     if len(said) > 1 or found is not None and found not in said:
         told = " and ".join(map(str, sorted(said)))
-        raise StructureError(f"the operators are those of space group {found}, but the file says number {told}")
+        raise StructureError(
+            f"the operators are those of space group {found}, but the file says number {told}"
+        )
     return [operators]
 
 
-def _group_number(block: _Block) -> int | None:
+def _group_number(block: Block) -> int | None:
     texts = [text for name in _NUMBERS if (text := block.one(name)) is not None]
-    found = {_number(text, "the number of the space group") for text in texts}
+    found = {number_in(text, "the number of the space group") for text in texts}
     if not found:
         return None
     number = found.pop()
@@ -427,11 +277,13 @@ def _group_number(block: _Block) -> int | None:
 
 
 def _filled(
-    sites: _Sites, operators: Operators, cell: np.ndarray, said: _Content
+    sites: Sites, operators: Operators, cell: np.ndarray, said: _Content
 ) -> tuple[np.ndarray, np.ndarray]:
     """Numbers [N] and fractions [N, 3] of all atoms, which have to be those that the file says."""
-    if len(sites.labels) * len(operators.rotations) > _MOST_ATOMS * 4:
-        raise StructureError(f"{len(sites.labels)} sites and {len(operators.rotations)} operators are too many")
+    if len(sites.labels) * len(operators.rotations) > MOST_ATOMS * 4:
+        raise StructureError(
+            f"{len(sites.labels)} sites and {len(operators.rotations)} operators are too many"
+        )
     if operators.is_identity:
         # The order of site symmetry, 1, is the multiplicity here: nothing to choose between.
         orbits, stays = list(sites.fractions[:, None]), [1] * len(sites.labels)
@@ -451,18 +303,22 @@ def _filled(
     return numbers, np.concatenate(orbits) if orbits else np.zeros((0, 3))
 
 
-def _check_multiplicities(sites: _Sites, found: list[int], stays: list[int]) -> None:
+def _check_multiplicities(sites: Sites, found: list[int], stays: list[int]) -> None:
     """Older SHELXL wrote the order of the site symmetry under this name; that is right if it is so for every site."""
     told = [
         (label, said, count, stay)
-        for label, said, count, stay in zip(sites.labels, sites.multiplicities, found, stays, strict=True)
+        for label, said, count, stay in zip(
+            sites.labels, sites.multiplicities, found, stays, strict=True
+        )
         if said is not None
     ]
     if all(said == stay for _, said, _, stay in told):
         return
     for label, said, count, _ in told:
         if said != count:
-            raise StructureError(f"site {label} has {count} images, but its multiplicity is {said:g}")
+            raise StructureError(
+                f"site {label} has {count} images, but its multiplicity is {said:g}"
+            )
 
 
 def _same_atoms(
@@ -478,7 +334,7 @@ def _same_atoms(
     return bool((near.sum(0) == 1).all() and (near.sum(1) == 1).all())
 
 
-def _check_lost_symmetry(block: _Block, sites: _Sites, cell: np.ndarray, said: _Content) -> None:
+def _check_lost_symmetry(block: Block, sites: Sites, cell: np.ndarray, said: _Content) -> None:
     """Where every atom is listed, a space group beside it is only a note; else its operators are lost.
 
     Raises:
@@ -502,14 +358,19 @@ def _check_lost_symmetry(block: _Block, sites: _Sites, cell: np.ndarray, said: _
     for operators in settings:
         if fits(operators, cell):
             images = np.concatenate(
-                [place @ operators.rotations.transpose(0, 2, 1) + operators.translations for place in sites.fractions]
+                [
+                    place @ operators.rotations.transpose(0, 2, 1) + operators.translations
+                    for place in sites.fractions
+                ]
             )
             if _closed(plain, images, np.repeat(sites.numbers, len(operators.rotations)), cell):
                 return
     raise lost
 
 
-def _closed(plain: tuple[np.ndarray, np.ndarray], images: np.ndarray, numbers: np.ndarray, cell: np.ndarray) -> bool:
+def _closed(
+    plain: tuple[np.ndarray, np.ndarray], images: np.ndarray, numbers: np.ndarray, cell: np.ndarray
+) -> bool:
     """Whether every image of an atom is one of the atoms."""
     if len(images) * len(plain[0]) > 4_000_000:
         return False

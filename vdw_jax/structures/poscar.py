@@ -10,9 +10,14 @@ import numpy as np
 from vdw_jax.structures.elements import ATOMIC_NUMBERS
 from vdw_jax.structures.entries import ISOTOPES, StructureError
 
-POSCAR_ADVICE = "Write it again with ASE (ase.io.write('POSCAR', atoms, vasp5=True)), or leave it out"
+POSCAR_ADVICE = (
+    "Write it again with ASE (ase.io.write('POSCAR', atoms, vasp5=True)), or leave it out"
+)
 
 _MOST_ATOMS = 20_000
+_LONGEST = 20_000_000
+"""Characters; positions and velocities of 20,000 atoms take three million."""
+
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eEdD][-+]?\d+)?")
 _SYMBOL = re.compile(r"([A-Z][a-z]?)(?:_[A-Za-z0-9_.]*)?(?:/[0-9a-f]*)?")
 """Names of potentials, as in Ga_d and Se_sv, and the hashes that VASP 6 puts behind, belong to the element."""
@@ -32,6 +37,8 @@ def parse_poscar(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     Raises:
         StructureError: no POSCAR, or one that does not say which elements it holds; names the line.
     """
+    if len(text) > _LONGEST:
+        raise StructureError(f"more than {_LONGEST:,} characters; line 1 begins with {text[:20]!r}")
     lines = text.split("\n")
     title = lines[0].split()
     scale = [_number(word, 2) for word in _words(lines, 1)]
@@ -44,19 +51,28 @@ def parse_poscar(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     else:
         place, where = place + 1, "line 6"
     counts = _counts(_words(lines, place), place + 1)
-    numbers = _elements(names, counts, where, "" if place == 6 else "; there is no line of elements")
+    if sum(counts) > _MOST_ATOMS:
+        raise StructureError(
+            f"line {place + 1}: {sum(counts)} atoms; at most {_MOST_ATOMS} are read"
+        )
+    numbers = _elements(
+        names, counts, where, "" if place == 6 else "; there is no line of elements"
+    )
     place += 1
     if _words(lines, place)[0][0] in "sS":
         place += 1
     mode = _words(lines, place)[0][0]
     place += 1
-    if sum(counts) > _MOST_ATOMS:
-        raise StructureError(f"{sum(counts)} atoms; at most {_MOST_ATOMS} are read")
-    found = np.array([_numbers(lines, place + atom, 3) for atom in range(sum(counts))])
+    rows_of_atoms = [_numbers(lines, place + atom, 3) for atom in range(sum(counts))]
+    found = np.array(rows_of_atoms).reshape(-1, 3)
     if place + len(found) < len(lines):
         _check_end(lines[place + len(found)], place + len(found) + 1, sum(counts))
     if mode in "cCkK":
-        factors = [abs(factor) for factor in scale] if len(scale) == 3 else _factor(np.array(rows), scale[0])
+        factors = (
+            [abs(factor) for factor in scale]
+            if len(scale) == 3
+            else _factor(np.array(rows), scale[0])
+        )
         return numbers, found * factors, cell
     if mode not in "dD":
         raise StructureError(f"line {place}: neither Direct nor Cartesian")
@@ -90,7 +106,9 @@ def _scaled(cell: np.ndarray, scale: list[float]) -> np.ndarray:
             raise StructureError("line 2: three scale factors have to be positive")
         return cell * scale
     if len(scale) != 1 or scale[0] == 0:
-        raise StructureError(f"line 2: {len(scale)} scale factors; there is one, or three, and none is 0")
+        raise StructureError(
+            f"line 2: {len(scale)} scale factors; there is one, or three, and none is 0"
+        )
     return cell * _factor(cell, scale[0])
 
 
@@ -112,7 +130,9 @@ def _counts(words: list[str], line: int) -> list[int]:
 
 def _elements(names: list[str], counts: list[int], where: str, why: str) -> np.ndarray:
     if len(names) != len(counts):
-        raise StructureError(f"{where} has {len(names)} names for {len(counts)} numbers of atoms{why}")
+        raise StructureError(
+            f"{where} has {len(names)} names for {len(counts)} numbers of atoms{why}"
+        )
     numbers = []
     for name, count in zip(names, counts, strict=True):
         match = _SYMBOL.fullmatch(name)

@@ -37,7 +37,11 @@ def empty_spaces(fractions: np.ndarray, cell: np.ndarray) -> np.ndarray:
 def _gaps(fractions: np.ndarray) -> np.ndarray:
     """From each atom to the next above, around the period, in the order of their heights; [n, 3] -> [n, 3]."""
     ordered = np.sort(fractions % 1.0, axis=0)
-    return np.roll(ordered, -1, axis=0) - ordered + (np.arange(len(ordered)) == len(ordered) - 1)[:, None]
+    return (
+        np.roll(ordered, -1, axis=0)
+        - ordered
+        + (np.arange(len(ordered)) == len(ordered) - 1)[:, None]
+    )
 
 
 def made_whole(fractions: np.ndarray) -> np.ndarray:
@@ -66,7 +70,9 @@ def joined(fractions: np.ndarray, cell: np.ndarray) -> np.ndarray:
     heights = np.sort(fractions[:, 2])
     around = 1.0 - (heights[-1] - heights[0])
     inside = float(np.diff(heights).max(initial=0.0))
-    is_cut = around > 0 and inside > around and inside * spacings(cell)[2] >= SMALLEST_VACUUM_ANGSTROM
+    is_cut = (
+        around > 0 and inside > around and inside * spacings(cell)[2] >= SMALLEST_VACUUM_ANGSTROM
+    )
     return made_whole(fractions) if is_cut else fractions
 
 
@@ -83,8 +89,8 @@ def reduced(cell: np.ndarray, axes: tuple[int, ...] = (0, 1, 2)) -> np.ndarray:
     metric = cell @ cell.T
     lengths = np.diag(metric)
     if (np.abs(metric) <= 0.5 * np.minimum(lengths, lengths[:, None]) + np.diag(lengths)).all():
-        signs = np.array([[1, 1, 1], [1, 1, -1], [1, -1, 1], [1, -1, -1]])
-        if (np.square(signs @ cell).sum(1) >= lengths.max()).all():
+        sums = np.array([[1, 1, 1], [1, 1, -1], [1, -1, 1], [1, -1, -1]]) @ cell
+        if (np.square(sums).sum(1) >= lengths.max()).all():
             return cell  # most are: no need to search
     short = cell.copy()
     for _ in range(100):

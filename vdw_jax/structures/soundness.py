@@ -165,17 +165,6 @@ def choose_periodicity(crystals: list[Crystal]) -> Periodicity:
     return SLAB if crystals and 2 * sum(crystal.is_layered for crystal in crystals) > len(crystals) else BULK
 
 
-def note_on_mixture(crystals: list[Crystal], periodicity: Periodicity) -> str | None:
-    """What is said where slabs stand among crystals, and nobody asked for the one or the other."""
-    slabs = sum(crystal.is_layered for crystal in crystals)
-    if periodicity == SLAB or not slabs:
-        return None  # among slabs, each crystal is a problem of its own
-    return (
-        f"{slabs} of {len(crystals)} structures have the vacuum of a slab; they are read as crystals, as most others "
-        "are, vacuum and all. Say periodicity=slab or bulk, or put slabs into a file of their own"
-    )
-
-
 def place(crystal: Crystal, periodicity: Periodicity, asked: bool) -> tuple[np.ndarray, np.ndarray] | Problem:
     """Positions [n, 3] and cell [3, 3] as a data set keeps them, or why the structure is not of this periodicity.
 

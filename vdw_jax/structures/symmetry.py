@@ -81,9 +81,13 @@ def _checked_group(texts: tuple[str, ...]) -> Operators:
 
 def _codes(rotations: np.ndarray, shifts: np.ndarray, unit: int) -> np.ndarray:
     """A whole number for each operator; [m, 3, 3], [m, 3] -> [m]."""
-    clipped = np.clip(rotations, -4, 4).reshape(-1, 9) + 4  # products that leave -1..1 match no operator
+    clipped = (
+        np.clip(rotations, -4, 4).reshape(-1, 9) + 4
+    )  # products that leave -1..1 match no operator
     code = clipped @ 9 ** np.arange(9)
-    return (code * unit**3 + shifts @ unit ** np.arange(3)).astype(object if unit > 500 else np.int64)
+    return (code * unit**3 + shifts @ unit ** np.arange(3)).astype(
+        object if unit > 500 else np.int64
+    )
 
 
 def _operator(text: str) -> tuple[list[list[int]], list[Fraction]]:
@@ -190,7 +194,9 @@ def number_of(operators: Operators, cell: np.ndarray) -> int | None:
         found = spglib.get_spacegroup_type_from_symmetry(
             operators.rotations, operators.translations, lattice=cell, symprec=1e-3
         )
-    except Exception:  # spglib raises a kind of its own in new versions, and returns None in old ones
+    except (
+        Exception
+    ):  # spglib raises a kind of its own in new versions, and returns None in old ones
         return None
     return None if found is None else int(found.number)
 
@@ -208,7 +214,9 @@ def place_tolerance(digits: list[int], cell: np.ndarray) -> float:
     return min(max(SAME_SITE_ANGSTROM, slip), _FARTHEST_SAME_SITE_ANGSTROM)
 
 
-def orbit(place: np.ndarray, operators: Operators, cell: np.ndarray, tolerance: float) -> tuple[np.ndarray, int]:
+def orbit(
+    place: np.ndarray, operators: Operators, cell: np.ndarray, tolerance: float
+) -> tuple[np.ndarray, int]:
     """Every image of a site, and how many operators leave it where it is.
 
     A site on a special position is put there exactly: written as 0.333, it becomes 1/3.
