@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import gemmi
@@ -91,7 +92,7 @@ def _value(raw: str) -> str | None:
 
 def number_in(text: str | None, what: str) -> float:
     match = _NUMBER.fullmatch(text) if text else None
-    if match is None:
+    if match is None or not math.isfinite(float(match[1])):
         raise StructureError(f"{what} is {text!r}, no number" if text else f"{what} is not given")
     return float(match[1])
 

@@ -20,6 +20,9 @@ _LABEL = re.compile(r"([A-Z][a-z]?)(?:\d+[A-Za-z']{0,2}\d?|\d*[_(*'].*|\d*[+-]\d
 _WATER = re.compile(r"H\d[A-Z]")  # H2O is water, not a hydrogen
 
 
+_MANY_DIGITS = 9
+
+
 @dataclass(frozen=True, eq=False)
 class Sites:
     """What the loop of sites says."""
@@ -27,7 +30,7 @@ class Sites:
     labels: list[str]
     numbers: np.ndarray  # [n] int
     fractions: np.ndarray  # [n, 3]
-    digits: list[int]  # most digits after the point of x, y, z
+    digits: list[int]  # most digits after the point of x, y, z, where they are rounded
     multiplicities: list[float | None]
 
 
@@ -63,8 +66,14 @@ def sites_of(block: Block) -> Sites:
         None if text is None else number_in(text, f"the multiplicity of site {label}")
         for text, label in zip(block.of_sites(*_MULTIPLICITIES), names, strict=True)
     ]
-    digits = [max(map(digits_of, column), default=0) for column in written]
+    digits = [_digits(column) for column in written]
     return Sites(names, np.array(numbers, int), np.array(fractions).T, digits, multiplicities)
+
+
+def _digits(column: list[str | None]) -> int:
+    """Most digits after the point of what is rounded: 0, 1/4 and 1/8 are exact, however few digits they have."""
+    rounded = [text for text in column if (number_in(text, "a coordinate") * 24) % 1]
+    return max(map(digits_of, rounded), default=_MANY_DIGITS)
 
 
 def _element(name: str, kind: str | None, label: str | None, has_formula: bool) -> int:

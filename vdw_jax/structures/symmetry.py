@@ -26,11 +26,14 @@ SAME_SITE_ANGSTROM = 0.01
 _FARTHEST_SAME_SITE_ANGSTROM = 0.2
 """A file of two or three digits cannot stretch what counts as one place beyond this."""
 
+_CLOSEST_IMAGES_ANGSTROM = 0.5
+"""As close as two atoms never are (`soundness.CLOSEST_ANGSTROM`)."""
+
 _METRIC_TOLERANCE = 0.02
 """Of a product of two lattice vectors, relative: 1 % of a length, 1 degree."""
 
 _TERM = re.compile(r"([+-]?)(?:(\d+(?:\.\d*)?|\.\d+)(?:/(\d+))?|([xyz]))")
-_EXTENSION = re.compile(r"(?::\s*|\s)([12HRSZ])$", re.IGNORECASE)
+_EXTENSION = re.compile(r"\s*:?\s*([12HRSZ])$", re.IGNORECASE)
 _ORIGIN_OF_ICSD = {"S": "1", "Z": "2"}
 
 
@@ -244,11 +247,16 @@ def orbit(
     images = operators.rotations @ place + operators.translations
     apart = images[:, None] - images[None]
     apart -= np.round(apart)
-    same = np.linalg.norm(apart @ cell, axis=-1) < tolerance
+    distances = np.linalg.norm(apart @ cell, axis=-1)
+    same = distances < tolerance
     first = same.argmax(1) == np.arange(len(images))
     stay = int(stays.sum())
-    if int(first.sum()) * stay != len(images) or not (same.sum(1) == stay).all():
-        raise StructureError("its images are neither at one place nor apart")
+    nearest = distances[~same].min(initial=np.inf)
+    if int(first.sum()) * stay != len(images) or nearest < _CLOSEST_IMAGES_ANGSTROM:
+        raise StructureError(
+            f"its images are {nearest:.2g} Angstrom apart, neither one atom nor two: its place or an "
+            "operator is wrong"
+        )
     images = images[first]
     images[1:] %= 1.0
     return images, stay
