@@ -17,9 +17,9 @@ from vdw_jax.structures.load import load_structures
 
 
 def salt() -> Structure:
-    return Structure.from_spacegroup(
-        "Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
-    )
+    corners = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
+    middles = [[0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5], [0.5, 0.5, 0.5]]
+    return Structure(Lattice.cubic(5.64), ["Na"] * 4 + ["Cl"] * 4, corners + middles)
 
 
 def jarvis() -> dict:

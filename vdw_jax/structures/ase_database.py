@@ -96,7 +96,7 @@ def _connect(stored: Path) -> sqlite3.Connection:
 def _sqlite_rows(
     path: Path, stored: Path, columns: list[str], kept: Any
 ) -> Iterator[Entry | Problem]:
-    del kept  # only has to exist while this runs
+    """Args: `kept` has to exist while this runs: without it the unpacked file is gone."""
     listed = ", ".join(columns)
     last = -1
     while True:  # one query a row: a row that cannot be read costs itself alone
