@@ -31,14 +31,14 @@ Edge = tuple[int, int, Vector, float]
 LOOSE = 0.5
 """Reduced distance above which no contact holds a layer together: half way from a bond to a vdW contact."""
 
-FIRM = 0.28
+FIRM = 0.27
 """Reduced distance up to which any contact is a bond. Bonds within layers have -0.2 to 0.3, few up to 0.45; the
 layers of Bi and other heavy elements are 0.3 apart."""
 
 FIRM_BESIDE_A_GAP = 0.36
 """The same for a sheet that is not the whole slab. In III-VI quintuple layers bonds of 0.3 to 0.34 occur."""
 
-STEP = 0.1
+STEP = 0.07
 """Least difference, in reduced distance, of the contacts between layers from those within."""
 
 FARTHEST = 1.4
