@@ -28,7 +28,7 @@ from ase.data import atomic_numbers as number_of
 from numpy.typing import NDArray
 
 from vdw_jax.metrics.contacts import find_contacts
-from vdw_jax.metrics.layers import FIRM, FIRM_BESIDE_A_GAP, LOOSE, STEP, LayerStack, find_layers
+from vdw_jax.metrics.layers import FIRM, FIRM_OF_SEVERAL, LOOSE, STEP, LayerStack, find_layers
 from vdw_jax.structures.files import write_whole
 from vdw_jax.structures.source import load_relaxed
 
@@ -189,7 +189,7 @@ def page(record: dict) -> str:
         "A layer is told by its bonds. Contacts are read on a scale from 0 (sum of the covalent radii,",
         "Cordero 2008) to 1 (sum of the van der Waals radii, Alvarez 2013).",
         f"Contacts above {LOOSE} hold nothing together. A sheet is split into several where the contacts",
-        f"between those are above {FIRM} ({FIRM_BESIDE_A_GAP} where the slab shows a gap elsewhere)",
+        f"between those are above {FIRM} ({FIRM_OF_SEVERAL} for more than two layers)",
         f"and longer by {STEP} than the contacts that each of them needs to be a sheet.",
         "",
         "| data | structures | counted as bilayers | target | random halves |",
@@ -256,7 +256,7 @@ def main() -> None:
             "numpy": np.__version__,
             "scipy": scipy.__version__,
         },
-        "limits": {"loose": LOOSE, "firm": FIRM, "firm_beside_a_gap": FIRM_BESIDE_A_GAP, "step": STEP},
+        "limits": {"loose": LOOSE, "firm": FIRM, "firm_of_several": FIRM_OF_SEVERAL, "step": STEP},
         "sets": {name: summary_of(found, given.seed) for name, found in rows.items()},
     }
     for name, found in record["sets"].items():
