@@ -27,7 +27,7 @@ def hexagonal(lattice_constant: float) -> np.ndarray:
     return cell
 
 
-def stacked(symbols: str, lattice_constant: float, sites: list[int], heights: list[float]) -> Atoms:
+def stacked(symbols: str | list[str], lattice_constant: float, sites: list[int], heights: list[float]) -> Atoms:
     """Atoms over the sites (0, 0), (1/3, 2/3) and (2/3, 1/3) of a hexagonal cell."""
     cell = hexagonal(lattice_constant)
     positions = np.array([REGISTRIES[site] for site in sites]) @ cell[:2]
@@ -132,6 +132,13 @@ def test_a_long_bond_beside_a_clear_gap_is_a_bond():
     heights = [*quintuple, *(np.array(quintuple) + 10.7)]
     stack = layers_of(stacked("SAlTeGaS" * 2, 3.61, [0, 1, 1, 0, 1] * 2, heights))
     assert [len(layer.indices) for layer in stack.layers] == [5, 5]
+
+
+def test_a_septuple_layer_is_one():
+    """Te-Bi-Te-Mn-Te-Bi-Te, with the inner Te-Bi bonds drawn out to a reduced distance of 0.3."""
+    heights = [0, 1.79, 4.05, 5.65, 7.25, 9.51, 11.3]
+    stack = layers_of(stacked(["Te", "Bi", "Te", "Mn", "Te", "Bi", "Te"], 4.33, [0, 1, 2, 0, 1, 2, 0], heights))
+    assert [layer.is_sheet for layer in stack.layers] == [True]
 
 
 def test_a_molecule_between_layers_is_a_piece_of_its_own(bilayer):

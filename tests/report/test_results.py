@@ -32,7 +32,7 @@ def test_figures_stand_beside_the_papers():
 def test_a_figure_says_what_it_is_of():
     measures = {"GaInSSe2: bilayer_rate": 0.25, "different formulas": 12, "made up: thing": 0.5}
     page = results_markdown(SECTION | {"measures": measures})
-    assert "| GaInSSe2: bilayers (two layers, gap 2.5 to 4.5 A) | 25.00 % | - | - |" in page
+    assert "| GaInSSe2: bilayers (two layers) | 25.00 % | - | - |" in page
     assert "| different formulas | 12 | - | - |" in page
     assert "| made up: thing | 0.5000 | - | - |" in page
 

@@ -9,8 +9,8 @@ to the next layer are longer than those it needs. Contacts are read on the scale
 - contacts above `LOOSE` hold nothing together; what they leave connected is a piece: a sheet, chain, molecule or
   atom;
 - a piece that is a sheet is split into more sheets where the shortest contact between those is above `FIRM`, and
-  longer by `STEP` than any contact that the sheets need to be sheets. Beside a clear gap, where the slab is more
-  pieces than one, a weak one is more likely a long bond: the limit there is `FIRM_BESIDE_A_GAP`.
+  longer by `STEP` than any contact that the sheets need to be sheets. A division that makes more than two layers of
+  the slab needs contacts above `FIRM_OF_SEVERAL`: thick layers have long bonds on both sides of their middle.
 """
 
 from __future__ import annotations
@@ -31,14 +31,15 @@ Edge = tuple[int, int, Vector, float]
 LOOSE = 0.5
 """Reduced distance above which no contact holds a layer together: half way from a bond to a vdW contact."""
 
-FIRM = 0.28
+FIRM = 0.27
 """Reduced distance up to which any contact is a bond. Bonds within layers have -0.2 to 0.3, few up to 0.45; the
 layers of Bi and other heavy elements are 0.3 apart."""
 
-FIRM_BESIDE_A_GAP = 0.36
-"""The same for a sheet that is not the whole slab. In III-VI quintuple layers bonds of 0.3 to 0.34 occur."""
+FIRM_OF_SEVERAL = 0.36
+"""The same for a division into more than two layers. In single quintuple layers (III-VI) and septuple layers
+(MnBi2Te4) bonds of 0.3 to 0.34 occur."""
 
-STEP = 0.1
+STEP = 0.07
 """Least difference, in reduced distance, of the contacts between layers from those within."""
 
 FARTHEST = 1.4
@@ -167,7 +168,6 @@ def _sheets_and_rest(size: int, contacts: Contacts) -> list[tuple[list[int], boo
     for first, second, image, _ in edges:
         pieces.join(first, second, image)
 
-    firm = FIRM if pieces.count == 1 else FIRM_BESIDE_A_GAP
     found: list[tuple[list[int], bool]] = []
     for root, members in pieces.members().items():
         if not pieces.is_sheet(root):
@@ -177,22 +177,24 @@ def _sheets_and_rest(size: int, contacts: Contacts) -> list[tuple[list[int], boo
         if pieces.count > 1:
             inside = set(members)
             own = [edge for edge in edges if edge[0] in inside]
-        found += [(part, True) for part in _parts(members, own, firm)]
+        found += [(part, True) for part in _parts(members, own, pieces.count - 1)]
     return found
 
 
-def _parts(members: list[int], edges: list[Edge], firm: float) -> list[list[int]]:
+def _parts(members: list[int], edges: list[Edge], others: int) -> list[list[int]]:
     """The sheets that a sheet consists of, most often itself alone.
 
     Contacts are added from the shortest to the longest. Whenever nothing but sheets is there, the next contact
     that joins two of them tells how far apart they are. The finest such division that is clear enough is taken.
+    `others` counts the pieces of the slab beside this one.
     """
     places = {atom: place for place, atom in enumerate(members)}
     pieces = Pieces(len(members))
     formed: float | None = None  # the contact that made all pieces sheets, while they are
     parts: list[list[int]] = []
     for first, second, image, reduced in edges:
-        if formed is not None and reduced > firm and reduced >= formed + STEP and pieces.count > 1:
+        firm = FIRM if others + pieces.count == 2 else FIRM_OF_SEVERAL
+        if formed is not None and pieces.count > 1 and reduced > firm and reduced >= formed + STEP:
             root, other = pieces.root(places[first])[0], pieces.root(places[second])[0]
             if root != other:
                 parts = [[members[place] for place in part] for part in pieces.members().values()]
