@@ -146,7 +146,8 @@ def _in_chunks(trained, propose_chunk, count, key, schedule, chunk, on_progress)
     found: Candidates = jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *done)
     if not model.config.scalars:
         return found
-    return dataclasses.replace(found, predicted=in_units(found.predicted, model.config.scalars))
+    predicted: Any = in_units(np.asarray(found.predicted), model.config.scalars)
+    return dataclasses.replace(found, predicted=predicted)
 
 
 def _as_conditions(request: Request, low: np.ndarray) -> Conditions:

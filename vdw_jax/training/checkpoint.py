@@ -211,8 +211,7 @@ class Checkpoints:
                 _LOG.warning("checkpoint %s/%d cannot be restored: %s", self.directory, step, error)
                 failed[step] = error
                 continue
-            for other, error in failed.items():
-                self.notes.append(_note(self.directory / str(other), error))
+            self.notes += [_note(self.directory / str(other), reason) for other, reason in failed.items()]
             self._set_aside(list(failed))
             return state, step
         if failed:
