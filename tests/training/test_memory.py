@@ -60,7 +60,9 @@ def test_what_is_proposed_fits(atoms, available, expected):
     found = fitting_settings(settings(), atoms, available)
     assert found == expected
     if found:
-        values = settings(found.get("train.batch_size", 16), found.get("model.cdvae.graph", "pairs"))
+        values = settings(
+            found.get("train.batch_size", 16), found.get("model.cdvae.graph", "pairs")
+        )
         assert needed_bytes(values, atoms, 9) <= available
 
 
@@ -68,8 +70,13 @@ def test_the_refusal_says_what_is_needed_what_is_there_and_what_fits():
     with pytest.raises(ConfigError) as caught:
         check_memory(settings(), (1, 1, 0), SLAB, 200, 20 * GIB)
     said = str(caught.value)
-    assert "GiB of memory and 20 GiB are there (batches of 16 cells of 200 atoms, 603 neighbours" in said
-    assert said.endswith("what fits: --config.model.cdvae.graph=nearest, or --config.train.batch_size=2")
+    assert (
+        "GiB of memory and 20 GiB are there (batches of 16 cells of 200 atoms, 603 neighbours"
+        in said
+    )
+    assert said.endswith(
+        "what fits: --config.model.cdvae.graph=nearest, or --config.train.batch_size=2"
+    )
 
 
 def test_near_the_limit_it_is_left_to_the_device():
