@@ -1,5 +1,7 @@
 """Damages checkpoints in every way that disks and people do, and counts what is restored: never other weights.
 
+In half of them the record of the files' checksums is gone too.
+
 `python -m studies.damage_checkpoints --count=500 --out=results/damage_checkpoints.json`; some minutes of one core.
 """
 
@@ -25,6 +27,7 @@ import numpy as np
 import optax
 
 from vdw_jax.training.checkpoint import CheckpointError, Checkpoints, write_json_atomic
+from vdw_jax.training.checksums import FILES_NAME
 
 STEPS = (10, 20, 30)
 """The last is the one that is damaged."""
@@ -200,6 +203,8 @@ def study(count: int, seed: int) -> dict[str, Any]:
             run = Path(scratch) / "run"
             shutil.copytree(whole, run)
             DAMAGES[name](rng, run)
+            if rng.random() < 0.5:  # then the checksums inside the checkpoint have to tell
+                (run / FILES_NAME).unlink()
             result = outcome(run, saved)
             total[result] += 1
             by_damage[name][result] += 1

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -63,13 +64,22 @@ def test_the_loss_falls(whole):
     assert loss[-1] < 0.8 * loss[0]
 
 
-def test_a_workdir_of_another_network_is_refused_and_left_as_it_is(start, whole):
-    before = (whole / "config.json").read_text()
-    process = start(whole, "--config.model.denoiser.channels=16")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--config.model.denoiser.channels=16"], "model.denoiser.channels: 8 -> 16"),
+        (["--config.model.denoiser.channels=16", "--allow_changes"], "of another shape"),
+        (["--config.latent_diffusion.width=24"], "latent_diffusion.width: 16 -> 24"),
+        (["--config.latent_diffusion.width=24", "--allow_changes"], "of another shape"),
+    ],
+)
+def test_a_workdir_of_another_network_is_refused_and_left_as_it_is(start, whole, arguments, said):
+    before = (whole / "config.json").read_text(), (whole / "metrics.jsonl").read_text()
+    process = start(whole, *arguments)
     _, errors = process.communicate(timeout=900)
     assert process.returncode == 1
-    assert "of another shape" in errors and "choose another --workdir" in errors and "Traceback" not in errors
-    assert (whole / "config.json").read_text() == before
+    assert said in errors and "another --workdir" in errors and "Traceback" not in errors
+    assert ((whole / "config.json").read_text(), (whole / "metrics.jsonl").read_text()) == before
 
 
 def test_killed_and_stopped_and_begun_again_it_ends_the_same(start, whole, tmp_path):
@@ -97,6 +107,45 @@ def test_killed_and_stopped_and_begun_again_it_ends_the_same(start, whole, tmp_p
         np.testing.assert_array_equal(found[name], values, err_msg=name)
     steps = [row["step"] for row in read_metrics(tmp_path) if "train/loss" in row]
     assert steps == list(range(5, 65, 5))
+
+def test_a_finished_run_that_is_extended_exports_the_extended_weights(start, whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    before = load_weights(whole / "export" / "weights.npz")
+    process = start(tmp_path / "run", "--config.train.num_steps=70")
+    said, errors = process.communicate(timeout=900)
+    assert process.returncode == 0, errors
+    assert "stage2.of-60 holds the second stage of another first stage" in said
+    after = load_weights(tmp_path / "run" / "export" / "weights.npz")
+    for part in ("model", "generator", "latent"):
+        old, new = flat(before[part]), flat(after[part])
+        assert any((old[name] != new[name]).any() for name in old), part
+    rows = read_metrics(tmp_path / "run")
+    assert [row["step"] for row in rows if "train/loss" in row] == list(range(5, 75, 5))
+    assert [row["step"] for row in rows if "diffusion/loss" in row] == [72, 74, 76]
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["config"]["train"]["num_steps"] == 70
+
+
+def test_a_run_killed_in_its_second_stage_ends_the_same(start, whole, tmp_path):
+    process = start(tmp_path)
+    wait_for(tmp_path / "stage2" / "2", process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    process = start(tmp_path)
+    _, errors = process.communicate(timeout=900)
+    assert process.returncode == 0, errors
+    expected, found = (flat(load_weights(path / "export" / "weights.npz")) for path in (whole, tmp_path))
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
+    curves = []
+    for path in (whole, tmp_path):
+        curves.append([{k: v for k, v in row.items() if k != "time_s"} for row in read_metrics(path)])
+    assert curves[0] == curves[1]
+    assert [row["step"] for row in curves[0] if "diffusion/loss" in row] == [62, 64, 66]
+    process = start(tmp_path)  # once more, with nothing to do
+    _, errors = process.communicate(timeout=900)
+    assert process.returncode == 0, errors
+    assert [{k: v for k, v in row.items() if k != "time_s"} for row in read_metrics(tmp_path)] == curves[0]
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging as python_logging
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,15 +63,14 @@ def _parse_flags(argv: list[str]) -> list[str]:
     try:
         return list(app.parse_flags_with_usage(argv))
     except (AttributeError, KeyError) as error:
-        # What the config says where a setting is not: "'lerning_rate'" and, if one is near, 'Did you mean ...?'.
-        said = [line.strip("' \"") for line in str(error).strip("\"'").replace("\\n", "\n").splitlines()]
-        given = next((word for word in argv if word.startswith("--config.") and said[0] in word), said[0])
+        # The config says: 'lerning_rate', and if one is near: Did you mean "learning_rate" ...
+        unknown = re.findall(r"\w+", str(error))[0]
+        given = next((word for word in argv if word.startswith("--config.") and unknown in word), unknown)
         name = given.removeprefix("--config.").split("=")[0]
-        advice = f". {said[1]}" if len(said) > 1 else ""
-        raise SystemExit(f"train.py: {name} is no setting of the config{advice}") from None
-    except (OSError, SyntaxError, ImportError, TypeError) as error:
-        if not isinstance(error, OSError):
-            raise  # a fault in a config file is shown where it is
+        near = re.search(r'Did you mean "(\w+)"', str(error))
+        advice = f"; did you mean {name.replace(unknown, near[1])}?" if near else ""
+        raise SystemExit(f"train.py: {name} is no setting{advice}") from None
+    except OSError as error:  # of several lines, the first says which file
         raise SystemExit(f"train.py: {str(error).strip().splitlines()[0]}") from None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -15,18 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from vdw_jax.training.devices import in_any_process
+from vdw_jax.training.checksums import CHECKSUMS, FILES_NAME, check_files, checksums, compare, some, sums_of_files
 
 State = TypeVar("State")
 
 _LOG = logging.getLogger(__name__)
 _METRIC = "validation"
 _ASIDE = ".corrupt"
-CHECKSUMS = "__checksums__"
-"""Name of the leaf that holds them; steps from before have none."""
 
 
 class CheckpointError(RuntimeError):
@@ -147,14 +143,15 @@ class Checkpoints:
         figure = None if metric is None or not math.isfinite(metric) else float(metric)
         leaves = {name: _to_storable(leaf) for name, leaf in _leaves_by_path(state).items()}
         leaves[CHECKSUMS] = checksums(leaves, step, figure)
-        return bool(
-            self._manager.save(
-                step,
-                args=ocp.args.StandardSave(leaves),
-                metrics=None if figure is None else {_METRIC: figure},
-                force=True,
-            )
+        is_saved = self._manager.save(
+            step,
+            args=ocp.args.StandardSave(leaves),
+            metrics=None if figure is None else {_METRIC: figure},
+            force=True,
         )
+        if jax.process_index() == 0:
+            write_json_atomic(self.directory / FILES_NAME, sums_of_files(self.directory, self.steps, step))
+        return bool(is_saved)
 
     def restore_latest(self, template: State) -> tuple[State, int] | None:
         """The state of the last readable step and that step; None where nothing was ever saved.
@@ -211,8 +208,7 @@ class Checkpoints:
                 _LOG.warning("checkpoint %s/%d cannot be restored: %s", self.directory, step, error)
                 failed[step] = error
                 continue
-            for other, error in failed.items():
-                self.notes.append(_note(self.directory / str(other), error))
+            self.notes += [_note(self.directory / str(other), reason) for other, reason in failed.items()]
             self._set_aside(list(failed))
             return state, step
         if failed:
@@ -223,6 +219,7 @@ class Checkpoints:
         return None
 
     def _restore(self, step: int, template: State) -> State:
+        check_files(self.directory, step)
         named = _leaves_by_path(template)
         abstract = {name: _to_abstract(leaf) for name, leaf in named.items()}
         stored = _stored_shapes(self._manager, step)
@@ -234,7 +231,7 @@ class Checkpoints:
         if found is not None:
             metrics = self._manager.metrics(step)
             expected = checksums(restored, step, metrics[_METRIC] if metrics else None)
-            _compare(np.asarray(found), expected, sorted(restored))
+            compare(np.asarray(found), expected, sorted(restored))
             restored = {name: restored[name] for name in named}
         else:
             restored = {name: restored[self._old_name(name)] for name in named}
@@ -254,33 +251,6 @@ class Checkpoints:
             for step in steps:
                 _rename_aside(self.directory / str(step))
         self._manager.reload()
-
-
-def checksums(leaves: Mapping[str, Any], step: int, figure: float | None) -> np.ndarray:
-    """sha256 of the whole (step, validation figure, names), then of each leaf by its name in order; [n + 1, 32] uint8.
-
-    Every process computes all of them, from arrays that are split over processes too.
-    """
-    names = sorted(leaves)
-    rows = [hashlib.sha256(json.dumps([step, figure, names]).encode()).digest()]
-    for name in names:
-        values = _on_host(leaves[name])
-        digest = hashlib.sha256(f"{name}|{values.dtype}|{values.shape}|".encode("utf-8", "surrogatepass"))
-        digest.update(np.ascontiguousarray(values).tobytes())
-        rows.append(digest.digest())
-    return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, 32)
-
-
-def _on_host(leaf: Any) -> np.ndarray:
-    is_split = isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated)
-    return np.asarray(multihost_utils.process_allgather(leaf, tiled=True) if is_split else leaf)
-
-
-def _compare(found: np.ndarray, expected: np.ndarray, names: list[str]) -> None:
-    wrong = [name for name, is_same in zip(["", *names], (found == expected).all(-1), strict=True) if not is_same]
-    if in_any_process(bool(wrong)):
-        parts = [name or "the step, its validation figure or the names" for name in wrong]
-        raise ValueError(f"checksums differ: {_some(parts)}" if wrong else "checksums differ in another process")
 
 
 def _note(path: Path, error: Exception) -> str:
@@ -360,18 +330,13 @@ def _check_against(stored: Mapping[str, tuple[int, ...]], wanted: Mapping[str, A
     reshaped = [n for n in wanted.keys() & stored.keys() if tuple(wanted[n].shape) != stored[n]]
     problems = []
     if missing:
-        problems.append(f"not in the checkpoint: {_some(missing)}")
+        problems.append(f"not in the checkpoint: {some(missing)}")
     if extra:
-        problems.append(f"not in the template: {_some(extra)}")
+        problems.append(f"not in the template: {some(extra)}")
     if reshaped:
-        problems.append(f"of another shape: {_some(f'{n} {stored[n]}' for n in reshaped)}")
+        problems.append(f"of another shape: {some(f'{n} {stored[n]}' for n in reshaped)}")
     if problems:
         raise ValueError("state does not fit the template; " + "; ".join(problems))
-
-
-def _some(names: Any, most: int = 4) -> str:
-    names = sorted(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _set_unreadable_aside(directory: Path) -> list[str]:

@@ -217,15 +217,15 @@ def _check_sizes(path: Path, weights: Mapping[str, Any], model: Mapping[str, Any
         shape = (model["num_basis"], model["lmf_rank"], latent)
         wanted["model", "fusion", f"scalar_{place}_factor"] = shape
     for part in ("encoder", "denoiser"):
-        shape = tuple(model[part][size] for size in ("num_layers", "lmax", "channels"))
-        wanted["model", part, "layers", "norm_attention", "scale"] = shape
-    for keys, shape in wanted.items():
+        sizes = tuple(model[part][size] for size in ("num_layers", "lmax", "channels"))
+        wanted["model", part, "layers", "norm_attention", "scale"] = sizes
+    for keys, expected in wanted.items():
         leaf: Any = weights
         for key in keys:
             leaf = leaf.get(key) if isinstance(leaf, dict) else None
         found = getattr(leaf, "shape", "missing")
-        if found != shape:
-            raise ValueError(f"{path}: {'/'.join(keys)} is {found} there, {shape} by {FACTS_NAME}")
+        if found != expected:
+            raise ValueError(f"{path}: {'/'.join(keys)} is {found} there, {expected} by {FACTS_NAME}")
 
 
 def _flatten(path: Path, tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -89,7 +89,7 @@ _FORMAT = choice(FORMAT)
 def write_facts(path: Path, facts: Mapping[str, Any], weights: Path) -> None:
     """Writes `model.json`, with the sha256 of the weights beside it and of its own content."""
     content = json.loads(
-        json.dumps(facts | {FORMAT_KEY: FORMAT, WEIGHTS_KEY: file_sha256(weights)})
+        json.dumps({**facts, FORMAT_KEY: FORMAT, WEIGHTS_KEY: file_sha256(weights)})
     )
     write_json_atomic(path, content | {OWN_KEY: own_sha256(content)})
 

@@ -118,7 +118,7 @@ def create_data(config: ConfigDict) -> tuple[CrystalDataset, dict[str, np.ndarra
     split = split_dataset(data, config.data.split_seed, by=config.data.split)
     if min(len(split[part]) for part in ("train", "validation")) < 2:
         raise DataError(f"{len(data)} structures are too few to learn from: at least 10 are needed, 200 are a start")
-    for name in config.data.scalars:
+    for name in data.scalars if config.data.scalars else ():  # as the data have them
         if not np.isfinite(data.scalars[name][split["train"]]).any():
             raise DataError(f"{name} is unknown in all structures to learn from; leave it out of data.scalars")
     return data, split
