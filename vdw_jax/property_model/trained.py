@@ -17,7 +17,7 @@ from vdw_jax.property_model.cgcnn import CGCNN, CGCNNConfig
 from vdw_jax.structures.errors import DataError
 from vdw_jax.training.checkpoint import write_json_atomic
 from vdw_jax.training.export import load_weights, save_weights
-from vdw_jax.types import CrystalBatch
+from vdw_jax.types import CrystalBatch, Periodicity
 
 SHIPPED = Path(__file__).parents[1] / "pretrained" / "property_model"
 """The one that ships, for `formation_energy_ev`."""
@@ -30,6 +30,27 @@ class PropertyModel:
     model: CGCNN
     params: Any
     facts: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        """The property that is predicted, such as "formation_energy_ev"."""
+        return self.model.config.label
+
+    @property
+    def most_atoms(self) -> int:
+        """Atoms of the largest cell that it covers; 0 if that is not on record."""
+        return max(self.facts.get("atom_counts", ()), default=0)
+
+    def covers(self, atomic_numbers: np.ndarray, periodicity: Periodicity) -> bool:
+        """Whether its training data have these elements, in cells of so many atoms, with these periods.
+
+        Args:
+          atomic_numbers: [n] int, without padding.
+          periodicity: which of a, b, c are periods.
+        """
+        elements, sizes = self.facts.get("elements", ()), self.facts.get("atom_counts", ())
+        same_periods = tuple(periodicity) == tuple(self.model.config.periodicity)
+        return same_periods and len(atomic_numbers) in sizes and set(map(int, atomic_numbers)) <= set(elements)
 
     def predict(self, batch: CrystalBatch, chunk: int = 256) -> np.ndarray:
         """The property of each crystal, in the unit of the label; [B] float32. NaN for what is not finite.
