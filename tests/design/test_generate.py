@@ -231,7 +231,8 @@ def test_a_model_that_knows_no_property():
     found = placing.place(*inputs, model=model, weights=noise, images=images, mesh=mesh)
     assert found.predicted.shape == (2, 0)
     assert np.isfinite(found.crystals.positions).all()
-    _, predicted = jax.eval_shape(functools.partial(placing._place, model, noise), params["params"], *_reordered(inputs))
+    placed = functools.partial(placing._place, model, noise)
+    _, predicted = jax.eval_shape(placed, params["params"], *_reordered(inputs))
     assert predicted.shape == (2, 1)
 
 

@@ -34,9 +34,10 @@ def describe(
     Keys: `formula`, `atoms`, `valid` (no `problems`), `problems` (`layer_validity.layer_problems`, of bulk
     `crystal_problems`; `-` for none), `structure_valid` and `composition_valid` (CDVAE's tests),
     `min_distance_angstrom`, `lattice_constant_angstrom` (of a slab: root of a x b over root of sin 120 degrees),
-    `thickness_angstrom` (of a slab: its highest atom over its lowest), `layers`, `gap_angstrom` (of the facing planes; the smallest where there are several), `bilayer`, `layer_names`,
-    `spacegroup` (spglib, of a slab with its vacuum), `layer_group` (spglib, of a slab), `sequence` (species along z,
-    the same for the flip), `stacking` (`stacking.stacking_signature`).
+    `thickness_angstrom` (of a slab: its highest atom over its lowest), `layers`, `gap_angstrom` (of the facing planes;
+    the smallest where there are several), `bilayer`, `layer_names`, `spacegroup` (spglib, of a slab with its vacuum),
+    `layer_group` (spglib, of a slab), `sequence` (species along z, the same for the flip), `stacking`
+    (`stacking.stacking_signature`).
 
     What does not apply (layers of bulk) or cannot be computed is None where a number or a verdict is
     expected and `-` where a text is.
