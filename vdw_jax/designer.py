@@ -241,7 +241,10 @@ class Plan:
         rows = [row | found for row, found in zip(rows, compared, strict=True)]
         rows = rank(chosen, rows, spreads, reference_for(trained))
         designs = sorted(map(Design, chosen, rows), key=lambda design: design.record["rank"])
-        return Designs(designs, self.record | {"not_finite": len(crystals) - len(kept)}, self.notes, trained)
+        # What ranking again needs, where the model is not at hand: after a relaxation of the written files.
+        ranking = {"spreads": spreads, "layer_ranges": dict(layer_ranges)}
+        record = self.record | {"not_finite": len(crystals) - len(kept), "ranking": ranking}
+        return Designs(designs, record, self.notes, trained)
 
 
 def as_text(target: Target) -> str:
