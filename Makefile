@@ -1,13 +1,15 @@
 # Each target works alone: it makes the environment in $(VENV) the first time, and again when setup.cfg changes.
-#   make sample | test | test-slow | lint | clean        PYTHON=python3.12 picks the interpreter, EXTRAS=cuda the accelerator
+#   make sample | test | test-slow | lint | clean        PYTHON=python3.12 picks the interpreter, EXTRAS=cuda the accelerator,
+#   CONSTRAINTS=constraints/oldest.txt the versions
 PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?=
+CONSTRAINTS ?=
 FORMULA ?= GaInSSe2
 
 comma := ,
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet $(addprefix --constraint ,$(CONSTRAINTS))
 RUN_STAMP := $(VENV)/.installed-run$(addprefix -,$(subst $(comma),-,$(EXTRAS)))
 DEV_STAMP := $(VENV)/.installed-dev$(addprefix -,$(subst $(comma),-,$(EXTRAS)))
 
@@ -37,9 +39,9 @@ $(VENV)/.created:
 	@touch $@
 
 $(RUN_STAMP): setup.cfg pyproject.toml | $(VENV)/.created
-	$(PIP) install --quiet --editable '.$(if $(EXTRAS),[$(EXTRAS)])'
+	$(INSTALL) --editable '.$(if $(EXTRAS),[$(EXTRAS)])'
 	@touch $@
 
 $(DEV_STAMP): setup.cfg pyproject.toml | $(VENV)/.created
-	$(PIP) install --quiet --editable '.[dev$(addprefix $(comma),$(EXTRAS))]'
+	$(INSTALL) --editable '.[dev$(addprefix $(comma),$(EXTRAS))]'
 	@touch $@

@@ -1,8 +1,10 @@
 """The Python interface, on a tiny model."""
 
 import json
+import math
 from collections import Counter
 
+import ase.io
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +12,9 @@ import pytest
 import vdw_jax
 from tests.tiny import write_export
 from vdw_jax import designer as designer_module
+from vdw_jax.design import generate as generate_module
 from vdw_jax.design.request import RequestError
+from vdw_jax.designer import SamplingError, as_text
 from vdw_jax.report import samples as samples_module
 from vdw_jax.structures.source import load_relaxed
 
@@ -81,12 +85,19 @@ def test_the_same_seed_gives_the_same(designer, found):
 
 
 def test_requests_are_judged_before_any_work(designer):
-    plan = designer.plan(2, formula="MoS2")
+    plan = designer.plan(2, formula="MoS2", allow_untrained=True)
     assert "Mo not in the training data" in plan.notes[0]
     with pytest.raises(RequestError, match="Mo not in"):
-        designer.plan(2, formula="MoS2", strict=True)
-    with pytest.raises(RequestError, match="at least 1"):
-        designer.plan(0)
+        designer.plan(2, formula="MoS2")
+    assert designer.plan(2, formula="AlGaS2", strict=True).notes  # of former versions, without effect
+    for wrong in (0, -1, 10**12, 1.5):
+        with pytest.raises(RequestError, match="number of samples is a whole number from 1 to 100000, not"):
+            designer.plan(wrong)
+        with pytest.raises(RequestError, match="number of steps is a whole number from 1 to 100000, not"):
+            designer.plan(1, steps=wrong)
+    for wrong in (-1, 2**32, 0.5, None):
+        with pytest.raises(ValueError, match="seed is a whole number from 0 to 4294967295, not"):
+            designer.plan(1, seed=wrong)
     assert designer.conditions == {"energy_ev": (-0.3, 0.9)}
 
 
@@ -107,6 +118,65 @@ def test_what_is_not_finite_is_left_out_and_counted(designer, monkeypatch, tmp_p
     assert {design.id for design in found} == {"s0000", "s0002"}
     found.save(tmp_path / "out")
     assert json.loads((tmp_path / "out" / "request.json").read_text())["not_finite"] == 1
+
+
+def test_a_run_without_a_finite_candidate_says_so(designer, monkeypatch):
+    whole = designer_module.generate
+
+    def generate(*arguments, **settings):
+        made = whole(*arguments, **settings)
+        return made.replace(crystals=made.crystals.replace(positions=np.full_like(made.crystals.positions, np.nan)))
+
+    monkeypatch.setattr(designer_module, "generate", generate)
+    with pytest.raises(SamplingError, match="none of 3 candidates is finite"):
+        designer.sample(3, formula="GaInSSe2")
+
+
+def test_what_the_model_covers(designer):
+    assert designer.covers("GaInSSe2", targets={"energy_ev": 0.1})
+    answer = designer.covers("UTe2")
+    assert not answer and "U not in" in answer.reason and answer.nearest == "In2Te3"
+    assert designer.covers(chemical_system="Ga-Se") and not designer.covers(chemical_system="Ga-In")
+
+
+def test_untrained_candidates_are_marked_everywhere(designer, tmp_path):
+    found = designer.sample(2, formula="MoGa3S4", targets={"energy_ev": 0.1}, allow_untrained=True)
+    found.save(tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out" / "samples.csv")
+    assert table["untrained"].str.contains("Mo not in the training data").all()
+    assert not [name for name in table.columns if name.startswith("predicted_")]
+    assert table["valid"].isna().all()
+    images = ase.io.read(tmp_path / "out" / "samples.extxyz", ":")
+    assert all("Mo not in the training data" in image.info["untrained"] for image in images)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert '"untrained":["MoGa3S4: Mo not in the training data"]' in page
+    relaxed = found.relax("tests.report.test_relaxation:still")
+    assert all(design.record["valid"] is None and "Mo not" in design.record["untrained"] for design in relaxed)
+
+
+def test_known_elements_in_an_untrained_cell_keep_their_values(designer):
+    (design,) = designer.sample(1, formula="Al3S5", allow_untrained=True)
+    assert "no cell of this composition" in design.record["untrained"]
+    assert "predicted_energy_ev" in design.record and isinstance(design.record["valid"], bool)
+
+
+def test_a_stopped_run_gives_what_is_finished(designer, monkeypatch):
+    monkeypatch.setattr(generate_module, "default_chunk", lambda: 2)
+    whole = designer.plan(5, formula="GaInSSe2", seed=3).run()
+    done = []
+    found = designer.plan(5, formula="GaInSSe2", seed=3).run(done.append, lambda: bool(done))
+    assert sorted(design.id for design in found) == ["s0000", "s0001"]
+    assert found.request["finished"] == 2 and "finished" not in whole.request
+    same = {design.id: design for design in whole}
+    for design in found:
+        np.testing.assert_array_equal(design.crystal.positions, same[design.id].crystal.positions)
+    with pytest.raises(KeyboardInterrupt):
+        designer.plan(5, formula="GaInSSe2").run(should_stop=lambda: True)
+
+
+def test_targets_as_the_command_line_has_them():
+    texts = [as_text(target) for target in (1.5, (1.0, 2.0), (1.0, math.inf), (-math.inf, 2.0))]
+    assert texts == ["=1.5", "=1.0..2.0", ">=1.0", "<=2.0"]
 
 
 def test_nothing_else_is_there():

@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     | {"structures", "graphs", "equivariant", "diffusion", "model", "training", "property_model", "metrics", "design"}
     | {"pretrained"},
     "pretrained": GROUND | {"structures", "graphs", "equivariant", "diffusion", "model", "training"},
-    "designer": GROUND | {"structures", "diffusion", "design", "report"},
+    "designer": GROUND | {"structures", "diffusion", "training", "design", "report"},
     "evaluate": GROUND
     | {"structures", "diffusion", "training", "design", "metrics", "report", "property_model"},
 }

@@ -2,17 +2,22 @@
 
 import csv
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import ase.io
+import numpy as np
 import pytest
 from pymatgen.core import Structure
 
+from vdw_jax import designer
 from vdw_jax.commands import sample
+from vdw_jax.design import generate
 from vdw_jax.diffusion.samplers import SAMPLERS
 from vdw_jax.report.relaxation import relax_samples
+from vdw_jax.training.progress import Progress
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,6 +83,111 @@ def test_relaxed_as_the_command_for_it_does(export, tmp_path, monkeypatch, capsy
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file by its path inside, byte for byte."""
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.fixture
+def said(monkeypatch, capsys, export, tmp_path):
+    """Runs `main` here with a tiny model: exit status, stdout and stderr."""
+
+    def call(*arguments):
+        place = [f"--checkpoint={export}", f"--out={tmp_path / 'out'}", "--sampler=heun", "--steps=2", "--quiet"]
+        capsys.readouterr()
+        code = 0
+        try:
+            sample.main([*place, *map(str, arguments)])
+        except SystemExit as stopped:
+            code = stopped.code
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def test_the_names_of_samplers_are_those_there_are():
+    assert sample.SAMPLERS == SAMPLERS
+
+
+def test_help_says_what_the_model_covers_and_imports_nothing_slow():
+    program = "import sys; from vdw_jax.commands.sample import main\n"
+    program += "try: main(['--help'])\nfinally: print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    said, modules = " ".join(done.stdout.split()).split("--allow_untrained is given.")
+    assert "covers III-VI bilayers of Al, Ga, In with S, Se, Te; 8, 9 or 10 atoms a cell;" in said
+    assert "--strict" not in said and "--allow_untrained" in said
+    assert not {"jax", "numpy", "pymatgen", "ase", "pandas"} & set(modules.split())
+
+
+def test_negative_values_stand_apart_from_their_option():
+    joined = sample.joined(["--target_energy", "-0.3..-0.1", "--target", "a=-1", "--seed", "-1", "--target_energy"])
+    assert joined == ["--target_energy=-0.3..-0.1", "--target", "a=-1", "--seed", "-1", "--target_energy"]
+    assert sample.parse_arguments(["--target_energy", "-.5"]).target_energy == "-.5"
+
+
+@pytest.mark.parametrize(
+    "argument, words",
+    [
+        ("--num_samples=1e12", "invalid int value: '1e12'"),
+        ("--num_samples=1000000000000", "from 1 to 100000, not 1000000000000 (all are kept in memory"),
+        ("--num_samples=0", "from 1 to 100000, not 0"),
+        ("--num_samples=-1", "from 1 to 100000, not -1"),
+        ("--steps=0", "number of steps"),
+        ("--steps=1000000000000", "number of steps"),
+        ("--seed=4294967296", "seed is a whole number from 0 to 4294967295"),
+        ("--target_energy=nan", "'nan' is neither a number nor a range"),
+        ("--target=energy_ev=inf", "is not NAME=VALUE"),
+        ("--target_formula=UTe2", "U not in the training data. This model covers III-VI bilayers of Al, Ga, In"),
+        ("--chemical_system=Mo-S", "nearest covered request is In-S. --allow_untrained"),
+        ("--colour=1", "unrecognized arguments: --colour=1"),
+    ],
+)
+def test_what_cannot_be_asked_is_said_in_one_line(said, tmp_path, argument, words):
+    code, out, err = said(argument)
+    assert (code, out) == (2, "") and err.startswith("sample.py: ") and err.count("\n") == 1
+    assert words in err and not (tmp_path / "out").exists()
+
+
+def test_untrained_candidates_as_json(said, tmp_path):
+    code, out, err = said("--target_formula=MoGa3S4", "--num_samples=2", "--allow_untrained", "--json")
+    rows = json.loads(out)
+    assert code == 0 and [row["rank"] for row in rows] == [1, 2]
+    assert all("Mo not in" in row["untrained"] and row["valid"] is None for row in rows)
+    assert "note: MoGa3S4: Mo not in the training data" in err and "2 structures in" in err
+    table = list(csv.DictReader((tmp_path / "out" / "samples.csv").open()))
+    assert {row["id"] for row in table} == {row["id"] for row in rows}
+
+
+def test_all_candidates_not_finite(said, tmp_path, monkeypatch):
+    whole = designer.to_crystals
+
+    def broken(batch, *arguments):
+        return whole(batch.replace(positions=np.full_like(batch.positions, np.nan)), *arguments)
+
+    monkeypatch.setattr(designer, "to_crystals", broken)
+    code, out, err = said("--num_samples=2")
+    assert (code, out) == (1, "") and "none of 2 candidates is finite" in err
+    assert err.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name, code", [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_stop_keeps_what_is_finished(said, tmp_path, monkeypatch, name, code):
+    monkeypatch.setattr(generate, "default_chunk", lambda: 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "update", lambda *_: signal.raise_signal(signal.Signals[name]))
+        found, out, err = said("--num_samples=6", "--seed=5")
+    assert found == code and f"stopped by {name}: 2 of 6 candidates are finished" in err
+    assert f"--request={tmp_path / 'out'}/request.json" in err and "2 structures in" in out
+    assert len(list((tmp_path / "out" / "cif").iterdir())) == 2
+    short = contents(tmp_path / "out" / "cif")
+    sample.main([f"--request={tmp_path / 'out' / 'request.json'}", f"--out={tmp_path / 'all'}", "--quiet"])
+    whole = contents(tmp_path / "all" / "cif")
+    assert len(whole) == 6 and short == {name: whole[name] for name in short}
+
+
+def test_a_second_signal_stops_at_once_and_writes_nothing(said, tmp_path, monkeypatch):
+    monkeypatch.setattr(generate, "default_chunk", lambda: 2)
+    monkeypatch.setattr(Progress, "update", lambda *_: [signal.raise_signal(signal.SIGINT) for _ in range(2)])
+    code, out, err = said("--num_samples=6")
+    assert (code, out) == (130, "") and err.endswith("sample.py: stopped; nothing more was written\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_files(export, tmp_path):

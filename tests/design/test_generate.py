@@ -38,7 +38,7 @@ def test_counts_of_a_formula_hold_exactly(found):
 
 def test_free_counts_are_chosen_by_the_model(trained, found):
     request = make_request(trained, "GaInSSe2", hold_counts=False)
-    conditions = module.as_conditions(request)
+    conditions, _ = module.as_conditions(request, trained.model.config.scalars)
     assert conditions.composition_mask.all()
     free = generate(trained, request, 4, 0, chunk=2).crystals
     assert set((free.atomic_numbers > 0).sum(1).tolist()) <= set(trained.atom_counts)
@@ -96,7 +96,7 @@ def test_screening_brings_the_property_closer(trained):
     def predicted(target: float, pool: int) -> np.ndarray:
         request = make_request(trained, scalars={"energy_ev": target})
         proposal = module.propose(
-            weights, module.as_conditions(request), jnp.zeros(1), jnp.asarray(request.slots), jnp.arange(8),
+            weights, *module.as_conditions(request, trained.model.config.scalars), jnp.asarray(request.slots), jnp.arange(8),
             jax.random.key(0), model=trained.model, generator=trained.generator, atom_counts=trained.atom_counts,
             elements=trained.elements, pool=pool,
         )  # fmt: skip
@@ -115,7 +115,7 @@ def test_screening_leaves_out_what_is_in_doubt(trained):
     def doubt(pool: int) -> float:
         request = make_request(trained)
         latent = module.propose(
-            trained.weights, module.as_conditions(request), jnp.zeros(1), jnp.asarray(request.slots), jnp.arange(8),
+            trained.weights, *module.as_conditions(request, trained.model.config.scalars), jnp.asarray(request.slots), jnp.arange(8),
             jax.random.key(0), model=trained.model, generator=trained.generator, atom_counts=trained.atom_counts,
             elements=trained.elements, pool=pool,
         ).latent  # fmt: skip
@@ -134,7 +134,7 @@ def test_among_latents_in_no_doubt_none_is_preferred(trained):
 
     def mismatch(sharpness: float) -> np.ndarray:
         params = {"params": sure_of_species(trained, sharpness)["model"]}
-        asked = module.as_conditions(request)
+        asked, _ = module.as_conditions(request, trained.model.config.scalars)
         return np.asarray(module._mismatch(trained.model, params, latents, asked, jnp.asarray(request.slots)))
 
     assert (mismatch(1.0) > module.MOST_DOUBT).any()
@@ -149,7 +149,7 @@ def test_a_range_spreads_the_aims(trained):
         request = make_request(trained, scalars={"energy_ev": (low, high)})
         found = generate(trained, request, 8, 0, trained.schedule(2), chunk=8)
         head = module.propose(
-            weights, module.as_conditions(request), jnp.asarray(request.scalar_high - request.scalar_low),
+            weights, *module.as_conditions(request, trained.model.config.scalars),
             jnp.asarray(request.slots), jnp.arange(8), jax.random.key(0), model=trained.model,
             generator=trained.generator, atom_counts=trained.atom_counts, elements=trained.elements,
             pool=100,
@@ -188,7 +188,7 @@ def test_cell_and_content_of_a_system_are_those_of_one_composition(trained):
     request = make_request(trained, system="Ga-Se", allow_untrained=True)
     table = compositions_of_system(trained.coverage, request, trained.model.config.max_atoms)
     proposal = module.propose_in_system(
-        trained.weights, module.as_conditions(request), jnp.zeros(1), table, jnp.arange(4), jax.random.key(0),
+        trained.weights, *module.as_conditions(request, trained.model.config.scalars), table, jnp.arange(4), jax.random.key(0),
         model=trained.model, generator=trained.generator, atom_counts=trained.atom_counts, elements=trained.elements,
         pool=8,
     )  # fmt: skip

@@ -2,7 +2,9 @@
 
 import copy
 import dataclasses
+import json
 import shutil
+import sys
 
 import jax
 import numpy as np
@@ -67,3 +69,51 @@ def test_what_is_no_export_is_named(export, tmp_path):
     (broken / "model.json").write_text("{}")
     with pytest.raises(CheckpointError, match="model.json"):
         load_trained(broken)
+
+
+@pytest.mark.parametrize(
+    "path, value",
+    [
+        ((), []),
+        ((), 3),
+        (("config",), None),
+        (("config", "generator"), "marker_of_model:make"),
+        (("config", "generator"), ["gan"]),
+        (("config", "sample", "schedule"), "marker_of_model:make"),
+        (("config", "sample", "num_levels"), "many"),
+        (("config", "loss", "sigma_min"), "low"),
+        (("config", "loss", "@module"), "marker_of_model"),
+        (("model", "denoiser"), 3),
+        (("model", "denoiser", "compute_dtype"), "marker_of_model"),
+        (("model", "scalars"), [3]),
+        (("model", "graph"), "marker_of_model:make"),
+        (("coverage",), {"families": []}),
+        (("model", "periodicity"), "marker_of_model"),
+        (("atom_counts",), None),
+        (("elements",), ["Ga"]),
+        (("formulas",), [3]),
+        (("scalar_range",), [1]),
+        (("coverage",), {"families": [{"name": "marker_of_model"}]}),
+    ],
+)
+def test_a_damaged_model_json_is_named_in_one_line_and_nothing_is_imported(export, tmp_path, monkeypatch, path, value):
+    (tmp_path / "marker_of_model.py").write_text("from pathlib import Path\nPath('imported').touch()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    broken = shutil.copytree(export, tmp_path / "broken")
+    facts = json.loads((broken / "model.json").read_text())
+    place = facts
+    for key in path[:-1]:
+        place = place[key]
+    if path:
+        place[path[-1]] = value
+    (broken / "model.json").write_text(json.dumps(facts if path else value))
+    with pytest.raises(CheckpointError, match="model.json") as caught:
+        load_trained(broken)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "imported").exists() and "marker_of_model" not in sys.modules
+
+
+def test_coverage_is_read_or_follows_from_the_rest(trained):
+    assert trained.coverage.covers("GaInSSe2") and not trained.coverage.covers("MoS2")
+    assert trained.coverage.families

@@ -21,7 +21,7 @@ def make_conditions(num_scalars: int = 1) -> Conditions:
     rng = np.random.default_rng(0)
     composition = np.zeros((4, 100), np.float32)
     composition[:, [30, 33, 48]] = rng.dirichlet(np.ones(3), 4)
-    scalars = rng.normal(0.1, 0.2, (4, num_scalars)).astype(np.float32)
+    scalars = rng.normal(0.0, 1.0, (4, num_scalars)).astype(np.float32)
     scalar_mask = np.tile(np.array([[True], [False], [True], [False]]), (1, num_scalars))
     mask = np.array([True, True, False, False])
     return Conditions(*map(jnp.asarray, (scalars, scalar_mask, composition, mask)))
@@ -61,11 +61,10 @@ def test_is_the_full_tensor_of_its_factors(params):
     def padded(x):
         return np.concatenate([x, np.ones((4, 1))], -1)
 
-    standard = (np.asarray(conditions.scalars) - 0.1) / 0.2
-    energy = np.exp(-0.5 * ((standard - np.linspace(-3, 3, 4)) / 2.0) ** 2) * np.asarray(conditions.scalar_mask)
+    energy = np.exp(-0.5 * ((np.asarray(conditions.scalars) - np.linspace(-3, 3, 4)) / 2.0) ** 2) * np.asarray(conditions.scalar_mask)
     shares = np.asarray(conditions.composition) * np.asarray(conditions.composition_mask)[:, None]
     inputs = padded(np.asarray(LATENT)), padded(energy), padded(shares @ own["elements"]["kernel"])
-    names = ("latent", "energy_ev", "formula")
+    names = ("latent", "scalar_0", "formula")
     factors = [np.concatenate([own[f"{name}_factor"], own[f"{name}_unit"][None]]) for name in names]
     tensor = np.einsum("r,ird,jrd,krd->ijkd", own["rank_weights"], *factors)
     assert tensor.shape == (4, 5, 4, 3)
@@ -109,10 +108,10 @@ def test_another_scalar_is_a_config_entry():
     )
     conditions = make_conditions(3)
     params = random_params(config, conditions)
-    assert {"energy_ev_factor", "gap_ev_factor", "mismatch_factor"} <= params["params"].keys()
+    assert {"scalar_0_factor", "scalar_1_factor", "scalar_2_factor"} <= params["params"].keys()
     base = fuse(params, conditions, config)
     for place in range(3):
-        moved = dataclasses.replace(conditions, scalars=conditions.scalars.at[:, place].add(0.1))
+        moved = dataclasses.replace(conditions, scalars=conditions.scalars.at[:, place].add(0.5))
         assert np.abs(fuse(params, moved, config) - base)[0].max() > 1e-4
         gone = dataclasses.replace(conditions, scalar_mask=conditions.scalar_mask.at[:, place].set(False))
         assert np.abs(fuse(params, gone, config) - base)[0].max() > 1e-4
@@ -131,7 +130,7 @@ def test_no_scalars_at_all():
 def test_far_values_stay_told_from_near_ones():
     """Features peak at their centre; values beyond 3.5 spreads count as 3.5."""
     config = dataclasses.replace(CONFIG, num_basis=50)
-    values = jnp.array([[0.1 - 0.6], [0.1], [0.1 + 0.6], [0.1 + 0.7], [50.0]])
+    values = jnp.array([[-3.0], [0.0], [3.0], [3.5], [250.0]])
     there = jnp.ones((5, 1), bool)
     features = scalar_features(Conditions(values, there, jnp.zeros((5, 100)), there[:, 0]), config)[:, 0]
     assert int(features[0].argmax()) == 0 and float(features[0].max()) == pytest.approx(1.0, abs=1e-4)

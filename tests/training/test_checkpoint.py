@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 from flax import struct
 
@@ -214,3 +215,81 @@ def test_killed_while_saving_restores_the_last_whole_step(tmp_path):
             state, step = checkpoints.restore_latest({"split": jnp.zeros((4, 20000)), "whole": jnp.zeros(3)})
         assert step in (printed, printed + 1)
         assert (state["split"] == step).all() and (state["whole"] == step).all()
+
+
+def test_a_number_that_was_changed_on_disk_is_not_restored(tmp_path):
+    rng = np.random.default_rng(0)
+    first, second = (rng.normal(size=4000).astype(np.float32) for _ in range(2))
+    second[:4] = 7.25
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"w": first}, 0.5)
+        checkpoints.save(2, {"w": second}, 0.4)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.restore_latest({"w": np.zeros(4000, np.float32)})[1] == 2
+        assert checkpoints.notes == []
+    for path in (tmp_path / "2").rglob("*"):  # any byte of the file that holds them
+        if path.is_file() and path.stat().st_size > 8000:
+            content = bytearray(path.read_bytes())
+            content[len(content) // 2] ^= 1
+            path.write_bytes(content)
+    with Checkpoints(tmp_path) as checkpoints:
+        state, step = checkpoints.restore_latest({"w": np.zeros(4000, np.float32)})
+        assert step == 1
+        np.testing.assert_array_equal(state["w"], first)
+        (note,) = checkpoints.notes
+        assert "damaged and passed over" in note and "\n" not in note
+    assert (tmp_path / "2.corrupt").is_dir()
+
+
+def test_a_step_under_the_number_of_another_is_not_restored(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, {"w": jnp.full(3, float(step))}, 0.5)
+    (tmp_path / "1").rename(tmp_path / "aside")
+    (tmp_path / "2").rename(tmp_path / "1")
+    (tmp_path / "aside").rename(tmp_path / "2")
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(CheckpointError, match="checksums differ"):
+        checkpoints.restore_latest({"w": jnp.zeros(3)})
+
+
+def test_a_validation_figure_that_was_changed_is_noticed(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"w": jnp.ones(3)}, 0.5)
+    path = tmp_path / "1" / "metrics" / "metrics"
+    path.write_text(path.read_text().replace("0.5", "0.1"))
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(CheckpointError, match="validation figure"):
+        checkpoints.restore_best({"w": jnp.zeros(3)})
+
+
+def save_without_checksums(folder: Path, step: int, leaves: dict) -> None:
+    """As versions before there were checksums did."""
+    with Checkpoints(folder) as checkpoints:
+        checkpoints._manager.save(step, args=ocp.args.StandardSave(leaves), force=True)
+
+
+def test_steps_from_before_there_were_checksums_are_restored_by_their_old_names(tmp_path):
+    """The two names are each other's new ones: no one after the other."""
+    old = {"scalar_1_factor": "scalar_0_factor", "scalar_0_factor": "E [eV/atom], PBE_factor"}
+    save_without_checksums(
+        tmp_path, 3, {"p.E [eV/atom], PBE_factor": jnp.full(2, 1.0), "p.scalar_0_factor": jnp.full(2, 2.0)}
+    )
+    template = {"p": {name: jnp.zeros(2) for name in old}}
+    with Checkpoints(tmp_path, old_name=lambda path: "p." + old[path[2:]]) as checkpoints:
+        checkpoints.check_fits(template)
+        state, step = checkpoints.restore_latest(template)
+        assert step == 3
+        assert state["p"]["scalar_0_factor"].tolist() == [1, 1]
+        assert state["p"]["scalar_1_factor"].tolist() == [2, 2]
+        checkpoints.save(4, state)
+    with Checkpoints(tmp_path, old_name=lambda path: "none") as checkpoints:
+        assert checkpoints.restore_latest(template)[1] == 4
+
+
+def test_what_does_not_fit_is_said_without_reading_it(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.check_fits({"w": jnp.zeros(3)})  # nothing there
+        checkpoints.save(1, {"w": jnp.ones(3)})
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        checkpoints.check_fits({"w": jax.ShapeDtypeStruct((3,), jnp.float32)})
+        with pytest.raises(CheckpointError, match="of another shape: w"):
+            checkpoints.check_fits({"w": jnp.zeros(4)})

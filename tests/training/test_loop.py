@@ -1,5 +1,6 @@
 """train.py, interrupted and not."""
 
+import json
 import os
 import signal
 import socket
@@ -124,6 +125,8 @@ def test_two_processes_of_which_one_is_killed_and_all_begun_again_have_the_curve
     assert list(together) == list(alone)
     np.testing.assert_allclose(list(together.values()), list(alone.values()), rtol=1e-3)
     assert load_weights(tmp_path / "export" / "weights.npz").keys() == {"model", "generator", "latent"}
+    coverage = json.loads((tmp_path / "export" / "model.json").read_text(encoding="utf-8"))["coverage"]
+    assert coverage["families"] and coverage["layers"]["num_layers"] == [2, 2]
 
 
 def flat(tree: dict, prefix: str = "") -> dict[str, np.ndarray]:

@@ -17,6 +17,7 @@ from vdw_jax.training.losses import Example
 from vdw_jax.types import Conditions, CrystalBatch
 
 NUM = 200
+OF_FIRST = {"steps": 40, "data_hash": "abc"}
 
 
 def small(kind: str) -> dict[str, Any]:
@@ -52,7 +53,7 @@ def test_it_makes_the_latents_of_what_is_asked_for(kind, told_apart, tmp_path):
 
     def trained():
         return second_stage.second_stage(
-            config, tmp_path, model, generator, None, data, jax.random.key(0), stop, quiet=True
+            config, tmp_path, model, generator, None, data, jax.random.key(0), stop, True, OF_FIRST
         )
 
     step, total, exported = trained()

@@ -2,7 +2,8 @@
 
 `covers("UTe2")` asks the model that ships, `Designer.covers` any other. A composition is covered where a family of the
 training data holds it, in the training data or not. Data of one's own have no family: there a composition is covered
-where at most a tenth of its atoms would have to change their group of the periodic table to make one of the training data.
+where at most a tenth of its atoms would have to change their group of the periodic table to make one of the training
+data.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Coverage:
     elements: tuple[int, ...]
     atom_counts: tuple[int, ...]
     families: tuple[Family, ...]
-    formulas: tuple[str, ...]  # of the training data, where there is no family
+    formulas: tuple[Mapping[int, int], ...]  # atoms of each in the training data, where there is no family
     scalar_range: Mapping[str, tuple[float, float]]
     scalar_std: Mapping[str, float]
     layers: Mapping[str, Any] = field(default_factory=dict)
@@ -75,18 +76,18 @@ class Coverage:
           KeyError, TypeError, ValueError, AttributeError: the file is damaged.
         """
         told = facts["coverage"] if "coverage" in facts else coverage_record(facts)
-        families = tuple(Family.from_dict(family) for family in told["families"])
-        formulas = tuple(map(str, told["compositions"]))
-        for formula in formulas:
-            parse_formula(formula)
+        ranges = {name: (float(low), float(high)) for name, (low, high) in told["scalar_range"].items()}
+        spreads = {scalar["name"]: float(scalar["std"]) for scalar in facts["model"]["scalars"]}
+        if ranges.keys() != spreads.keys():
+            raise ValueError("coverage has other properties than the model")
         return cls(
             str(told["summary"]),
             tuple(ATOMIC_NUMBERS[symbol] for symbol in told["elements"]),
             tuple(int(count) for count in told["atom_counts"]),
-            families,
-            formulas,
-            {name: (float(low), float(high)) for name, (low, high) in told["scalar_range"].items()},
-            {scalar["name"]: float(scalar["std"]) for scalar in facts["model"]["scalars"]},
+            tuple(Family.from_dict(family) for family in told["families"]),
+            tuple(parse_formula(formula) for formula in told["compositions"]),
+            ranges,
+            spreads,
             dict(told["layers"]),
         )
 
@@ -167,15 +168,20 @@ class Coverage:
     def _group_distance(self, counts: Mapping[int, int]) -> float:
         """The smallest share of atoms in other groups of the periodic table than those of a training formula."""
         shares = group_shares(counts)
-        known = (group_shares(parse_formula(formula)) for formula in self.formulas)
-        return min((exchanged_groups(shares, other) for other in known), default=0.0)
+        return min((exchanged_groups(shares, other) for other in self._known_shares), default=0.0)
+
+    @functools.cached_property
+    def _known_shares(self) -> list[dict[int, float]]:
+        """The different `group_shares` of the training formulas; there are far fewer than formulas."""
+        found = {tuple(sorted(group_shares(counts).items())) for counts in self.formulas}
+        return [dict(shares) for shares in found]
 
     def _compositions(self) -> Iterator[Mapping[int, int]]:
         for family in self.families:
             for counts in family.compositions():
                 if sum(counts.values()) in self.atom_counts:
                     yield counts
-        yield from (parse_formula(formula) for formula in self.formulas)
+        yield from self.formulas
 
     def _nearest_formula(self, counts: Mapping[int, int]) -> str | None:
         """That of the likest composition; of equals the one with the number of atoms that was asked for."""
@@ -208,9 +214,7 @@ class Coverage:
             return True
         groups = group_shares(dict.fromkeys(elements, 1)).keys()
         few_enough = len(elements) <= max(self.atom_counts, default=0)
-        return few_enough and any(
-            group_shares(counts).keys() == groups for counts in self._compositions()
-        )
+        return few_enough and any(shares.keys() == groups for shares in self._known_shares)
 
     def _likest(self, number: int) -> int:
         return min(self.elements, key=lambda known: (element_distance(number, known), known))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from vdw_jax.design.request import Request
 from vdw_jax.design.trained import Trained
 from vdw_jax.diffusion.samplers import Schedule
 from vdw_jax.graphs.neighbours import widened_image_range
+from vdw_jax.model.config import in_units
 from vdw_jax.training.devices import data_mesh, split_over
 from vdw_jax.training.seeds import checked_seed
 from vdw_jax.types import CrystalBatch
@@ -52,9 +54,8 @@ def generate(
       ConfigError: a seed that cannot be.
     """
     key = jax.random.key(checked_seed(seed))
-    spread = jnp.asarray(request.scalar_high - request.scalar_low)
-    conditions, given = as_conditions(request), request.slots.any()
     model, generator = trained.model, trained.generator
+    conditions, spread = as_conditions(request, model.config.scalars)
     known = {
         "model": model,
         "generator": generator,
@@ -62,7 +63,7 @@ def generate(
         "elements": trained.elements,
     }
     pool = POOL[type(generator)]
-    if request.system and not given:
+    if request.system and not request.slots.any():
         table = compositions_of_system(trained.coverage, request, model.config.max_atoms)
 
         def propose_chunk(ids):
@@ -134,7 +135,10 @@ def _in_chunks(
             on_progress(min((index + 1) * size, count))
     if not done:
         raise KeyboardInterrupt
-    return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *done)
+    found: Candidates = jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *done)
+    if not model.config.scalars:
+        return found
+    return dataclasses.replace(found, predicted=in_units(found.predicted, model.config.scalars))
 
 
 def _wait_for(result: Any) -> None:

@@ -30,7 +30,7 @@ class Candidates:
     """Generated crystals and what the property head says of them, read from the finished structure."""
 
     crystals: CrystalBatch
-    predicted: jax.Array  # [B, S], in the unit of each label
+    predicted: jax.Array  # [B, S], in the unit of each label and float64 on the host; standardised on the device
 
 
 @functools.partial(jax.jit, static_argnames=("model", "weights", "images", "mesh"))
@@ -92,10 +92,10 @@ def _place(
     crystals = jax.tree.map(lambda x: x[:, 0], crystals)
     mean: Any = model.apply(variables, crystals, method="encode")
     predicted: Any = model.apply(variables, mean[0], method="properties")
-    names = model.config.scalars
-    if not names:  # an array of no size, split over several devices, ends JAX 0.11 on GPUs by a segmentation fault
+    if not model.config.scalars:
+        # An array of no size, split over several devices, ends JAX 0.11 on GPUs by a segmentation fault.
         return crystals, jnp.zeros((len(ids), 1))
-    return crystals, predicted * jnp.array([s.std for s in names]) + jnp.array([s.mean for s in names])
+    return crystals, predicted  # standardised; units come on the host, in double precision
 
 
 def _network(model: CDVAE) -> Callable[..., DenoiserOutput]:

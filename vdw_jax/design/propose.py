@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ from jax.sharding import Mesh
 from vdw_jax.design.compositions import CompositionTable
 from vdw_jax.design.request import Request
 from vdw_jax.model.cdvae import CDVAE, cell_from_targets
+from vdw_jax.model.config import ScalarCondition, standardise
 from vdw_jax.model.cwgan import Generator
 from vdw_jax.model.fusion import condition_vector
 from vdw_jax.model.generators import LatentGenerator
@@ -45,14 +47,16 @@ class Proposal:
     cell: jax.Array  # [B, 3, 3] Angstrom
 
 
-def as_conditions(request: Request) -> Conditions:
-    """A batch of one, with the lower ends of ranges."""
-    return Conditions(
-        scalars=jnp.asarray(request.scalar_low)[None],
+def as_conditions(request: Request, scalars: Sequence[ScalarCondition]) -> tuple[Conditions, jax.Array]:
+    """A batch of one with the lower ends of ranges, and how far the upper ends are above; [S], standardised."""
+    low, high = (standardise(ends, scalars) for ends in (request.scalar_low, request.scalar_high))
+    conditions = Conditions(
+        scalars=jnp.asarray(low)[None],
         scalar_mask=jnp.asarray(request.scalar_mask)[None],
         composition=jnp.asarray(request.composition)[None],
         composition_mask=jnp.asarray(request.composition.any())[None],
     )
+    return conditions, jnp.asarray(high - low)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "generator", "atom_counts", "elements", "pool"))
@@ -78,7 +82,7 @@ def propose(
 
     Args:
       conditions: a batch of one, the same for all candidates but for their aims.
-      spread: [S], of the aims above the scalars of the conditions, each candidate's drawn evenly.
+      spread: [S] standardised, of the aims above the scalars of the conditions, each candidate's drawn evenly.
       slots: [N] atomic numbers to place, all 0 if the model is to choose them.
       ids: [B] numbers of the candidates.
     """
@@ -194,10 +198,9 @@ def _mismatch(model: CDVAE, params, latents: jax.Array, conditions: Conditions, 
     config = model.config
     error = jnp.zeros(len(latents))
     if config.scalars:
-        mean, std = (jnp.array([getattr(s, part) for s in config.scalars]) for part in ("mean", "std"))
         predicted: Any = model.apply(params, latents, method="properties")
-        wanted = (conditions.scalars - mean) / std
-        error = error + jnp.sum(jnp.where(conditions.scalar_mask, jnp.abs(predicted - wanted), 0.0), -1)
+        missed = jnp.abs(predicted - conditions.scalars)
+        error = error + jnp.sum(jnp.where(conditions.scalar_mask, missed, 0.0), -1)
     fused = model.apply(params, latents, no_conditions(len(config.scalars), len(latents)), method="fuse")
     heads: Any = model.apply(params, fused, method="heads")
     composition = jax.nn.softmax(heads.composition)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,8 +31,8 @@ class NotCoveredError(RequestError):
 class Request:
     """One wish, for any number of candidates. Absent parts have mask False, slots 0."""
 
-    scalar_low: np.ndarray  # [S] float32, in the unit of each label; the range that each candidate draws its aim from
-    scalar_high: np.ndarray  # [S] float32, the same as the lower end for a value
+    scalar_low: np.ndarray  # [S] float64, in the unit of each label; the range that each candidate draws its aim from
+    scalar_high: np.ndarray  # [S] float64, the same as the lower end for a value
     scalar_mask: np.ndarray  # [S] bool
     composition: np.ndarray  # [E] float32, atomic fractions
     slots: np.ndarray  # [N] int32, the atomic numbers that the cell has to hold, all 0 if the model is to choose them
@@ -39,6 +40,22 @@ class Request:
     asked: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # as it was asked for, for tables
     notes: tuple[str, ...] = ()  # what of it lies outside the training data
     untrained: str = ""  # what of it the model does not cover; "" where it covers all
+
+
+MOST_SAMPLES = 100_000
+MOST_STEPS = 100_000
+
+
+def checked_count(value: Any, name: str, most: int, reason: str) -> int:
+    """A whole number from 1 to `most`.
+
+    Raises:
+      RequestError: it is something else; the message says why there is a limit.
+    """
+    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_whole or not 1 <= value <= most:
+        raise RequestError(f"{name} is a whole number from 1 to {most}, not {value!r} ({reason})")
+    return int(value)
 
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
@@ -162,7 +179,7 @@ def make_request(
         raise NotCoveredError(refusal(answer, trained.coverage))
 
     names = [scalar.name for scalar in config.scalars]
-    ends, mask = np.zeros((2, len(names)), np.float32), np.zeros(len(names), bool)
+    ends, mask = np.zeros((2, len(names))), np.zeros(len(names), bool)
     for name, (low, high) in targets.items():
         ends[:, names.index(name)], mask[names.index(name)] = (low, high), True
     composition = np.zeros(NUM_ELEMENTS, np.float32)
@@ -196,8 +213,9 @@ def _ends(trained: Trained, name: str, target: Target, asked: dict[str, Any]) ->
     if name not in names:
         raise RequestError(f"this model has no condition {name!r}; it has {', '.join(names) or 'none'}")
     is_range = isinstance(target, tuple | list)
+    ends: Any = target if is_range else (target, target)
     try:
-        low, high = (float(end) for end in (target if is_range else (target, target)))  # type: ignore[union-attr]
+        low, high = map(float, ends)
     except (TypeError, ValueError):
         raise RequestError(f"{name}: {target!r} is neither a number nor a pair of numbers") from None
     least, most = trained.coverage.scalar_range[name]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,8 @@ from vdw_jax.model.cdvae import CDVAE
 from vdw_jax.model.config import ModelConfig
 from vdw_jax.model.generators import LatentGenerator, create_generator
 from vdw_jax.pretrained import SHIPPED
-from vdw_jax.training.export import load_weights
+from vdw_jax.training.export import read_export
+from vdw_jax.training.facts import file_sha256
 from vdw_jax.training.losses import LossConfig
 
 PRETRAINED = SHIPPED
@@ -95,36 +94,18 @@ def load_trained(directory: str | Path) -> Trained:
     if not (weights_path.is_file() and facts_path.is_file()):
         raise CheckpointError(f"no trained model at {asked} (weights.npz and model.json, as train.py exports them)")
     try:
-        facts = json.loads(facts_path.read_text(encoding="utf-8"))
+        facts, weights = read_export(folder)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
+    try:
         on_cpu = jax.default_backend() == "cpu"
         model = CDVAE(ModelConfig.from_dict(facts["model"]).for_sampling(on_cpu))
         config = facts["config"]
         generator = create_generator(config, model.config.latent_dim)
         noise = LossConfig(**config["loss"])
-        missing = {"atom_counts", "elements", "formulas", "scalar_range"} - facts.keys()
-    except _DAMAGED as error:
-        raise CheckpointError(f"{facts_path} is not what train.py exports ({_in_one_line(error)})") from error
-    if missing:
-        raise CheckpointError(f"{facts_path} lacks {', '.join(sorted(missing))}; export it again")
-    try:
-        weights = load_weights(weights_path)
-    except ValueError as error:
-        raise CheckpointError(str(error)) from error
-    if weights.keys() != {"model", "generator", "latent"}:
-        raise CheckpointError(f"{weights_path} does not hold model, generator and latent")
-    digest = hashlib.sha256(weights_path.read_bytes()).hexdigest()
-    trained = Trained(model, generator, jax.device_put(weights), noise, facts, digest)
-    try:
-        _ = trained.coverage, trained.schedule()
-    except _DAMAGED as error:
-        raise CheckpointError(f"{facts_path} is not what train.py exports ({_in_one_line(error)})") from error
+        trained = Trained(model, generator, jax.device_put(weights), noise, facts, file_sha256(weights_path))
+        _ = trained.coverage
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        said = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{facts_path} is not what train.py exports ({said})") from error
     return trained
-
-
-_DAMAGED = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, OverflowError)
-"""What reading a file of other content may raise."""
-
-
-def _in_one_line(error: Exception) -> str:
-    text = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
-    return " ".join(text.split())[:300]

@@ -25,6 +25,7 @@ from vdw_jax.design.request import make_request
 from vdw_jax.design.trained import Trained
 from vdw_jax.evaluate.generating import Job, Wish
 from vdw_jax.evaluate.reference import Reference
+from vdw_jax.model.config import in_units, standardise
 from vdw_jax.property_model.trained import PropertyModel
 from vdw_jax.structures.arrays import crystals_in, flat, read_arrays, write_arrays
 from vdw_jax.structures.formula import formula_string, parse_formula
@@ -209,7 +210,7 @@ def encode(
     params = {"params": trained.weights["model"]}
     count, width = len(label), len(config.scalars)
     size = min(default_chunk(), math.ceil(count / mesh.size)) * mesh.size
-    scale = config.scalars[0].std, config.scalars[0].mean
+    first_scalar = config.scalars[:1]
 
     @jax.jit
     def run(params, crystals: CrystalBatch, energies: jax.Array, shares: jax.Array) -> dict[str, jax.Array]:
@@ -225,7 +226,7 @@ def encode(
             "latent": mean,
             "fused_energy": fuse(Conditions(scalars, known[:, None] & first, jnp.zeros_like(shares), none)),
             "fused_formula": fuse(Conditions(jnp.zeros_like(scalars), no_scalar, shares, ~none)),
-            "data_head_ev": properties[:, 0] * scale[0] + scale[1],
+            "data_head_ev": properties[:, 0],
         }
 
     parts = []
@@ -233,10 +234,11 @@ def encode(
         for start in range(0, count, size):
             rows = np.minimum(np.arange(start, start + size), count - 1)  # one shape, one compilation
             crystals = jax.tree.map(lambda x, rows=rows: jnp.asarray(x[rows]), batch)
-            energies = jnp.asarray(label[rows], jnp.float32)
+            energies = jnp.asarray(standardise(label[rows, None], first_scalar)[:, 0])
             parts.append(jax.device_get(run(params, crystals, energies, jnp.asarray(composition[rows]))))
             progress.update(min(start + size, count))
-    return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
+    found = {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
+    return found | {"data_head_ev": in_units(found["data_head_ev"][:, None], first_scalar)[:, 0]}
 
 
 def formulas_of(atomic_numbers: NDArray) -> NDArray:

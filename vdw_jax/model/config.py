@@ -3,20 +3,50 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from vdw_jax.equivariant.config import EquiformerConfig
 from vdw_jax.equivariant.grid import SphereGrid
+from vdw_jax.structures.spread import mean_and_spread
 from vdw_jax.types import SLAB, Periodicity
 
 
 @dataclasses.dataclass(frozen=True)
 class ScalarCondition:
-    """A scalar that may be asked for: its name, and mean and spread over the training part, in its unit."""
+    """A scalar that may be asked for: its name, and mean and spread over the training part, in its unit.
+
+    Networks see standardised values only. Both ways are taken in double precision, on the host: energies of
+    all-electron codes are -1e5 eV and differ by meV, which float32 does not resolve.
+    """
 
     name: str
     mean: float
     std: float
+
+    @classmethod
+    def of(cls, name: str, values: np.ndarray) -> ScalarCondition:
+        """From the values of the training part, NaN where absent."""
+        return cls(name, *mean_and_spread(values))
+
+
+def standardise(values: np.ndarray, scalars: Sequence[ScalarCondition]) -> np.ndarray:
+    """(value - mean) / std for [..., S] values in the units of the scalars; [..., S] float32, from double precision."""
+    mean, std = _mean_and_std(scalars)
+    return ((np.asarray(values, np.float64) - mean) / std).astype(np.float32)
+
+
+def in_units(values: np.ndarray, scalars: Sequence[ScalarCondition]) -> np.ndarray:
+    """Inverse of `standardise`; [..., S] float64."""
+    mean, std = _mean_and_std(scalars)
+    return np.asarray(values, np.float64) * std + mean
+
+
+def _mean_and_std(scalars: Sequence[ScalarCondition]) -> tuple[np.ndarray, np.ndarray]:
+    mean, std = ([getattr(scalar, part) for scalar in scalars] for part in ("mean", "std"))
+    return np.array(mean, np.float64), np.array(std, np.float64)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,9 +12,7 @@ from vdw_jax.types import Conditions
 
 def scalar_features(conditions: Conditions, config: ModelConfig) -> jax.Array:
     """Gaussian expansion (paper, Eq. 4) of the standardised scalars, -3 to 3 spreads; [B, S, num_basis]."""
-    mean = jnp.array([s.mean for s in config.scalars], jnp.float32)
-    std = jnp.array([s.std for s in config.scalars], jnp.float32)
-    value = jnp.where(conditions.scalar_mask, (conditions.scalars - mean) / std, 0.0)
+    value = jnp.where(conditions.scalar_mask, conditions.scalars, 0.0)
     centres = jnp.linspace(-3.0, 3.0, config.num_basis)
     width = 6.0 / (config.num_basis - 1)
     return jnp.exp(-0.5 * ((jnp.clip(value, -3.5, 3.5)[..., None] - centres) / width) ** 2)
@@ -43,9 +41,9 @@ class LowRankFusion(nn.Module):
         config = self.config
         product = self._project("latent", latent)
         features = scalar_features(conditions, config)
-        for place, scalar in enumerate(config.scalars):
+        for place in range(len(config.scalars)):
             value = features[:, place] * conditions.scalar_mask[:, place, None]
-            product = product * self._project(scalar.name, value)
+            product = product * self._project(f"scalar_{place}", value)
         shares = jnp.where(conditions.composition_mask[:, None], conditions.composition, 0.0)
         formula = nn.Dense(config.formula_dim, use_bias=False, precision="highest", name="elements")(shares)
         product = product * self._project("formula", formula)

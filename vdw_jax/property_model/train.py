@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import datetime
 import functools
+import json
 import shlex
 import sys
 import time
@@ -27,8 +28,11 @@ from vdw_jax.structures.dataset import CrystalDataset
 from vdw_jax.structures.errors import DataError
 from vdw_jax.structures.source import SOURCES, load_source
 from vdw_jax.structures.splits import PARTS, split_dataset
+from vdw_jax.structures.spread import mean_and_spread
 from vdw_jax.training.ema import ema_update
+from vdw_jax.training.errors import ConfigError
 from vdw_jax.training.progress import Progress
+from vdw_jax.training.seeds import checked_seed
 from vdw_jax.types import CrystalBatch
 
 STEPS_PER_CALL = 50
@@ -97,17 +101,15 @@ def fit_property_model(
     if not len(parts["train"]):
         raise DataError(f"no row of the training part has a {label}")
     values = data.scalars[label]
-    config = CGCNNConfig(
-        label=label,
-        mean=float(values[parts["train"]].mean()),
-        std=float(max(values[parts["train"]].std(), 1e-6)),
-        periodicity=data.periodicity,
-    )
+    mean, std = mean_and_spread(values[parts["train"]])
+    config = CGCNNConfig(label=label, mean=mean, std=std, periodicity=data.periodicity)
     config = dataclasses.replace(config, **(sizes or {}))
     images = image_range_for(data.cell, data.periodicity, config.cutoff_angstrom)
     model = CGCNN(dataclasses.replace(config, image_range=images))
 
-    crystals, labels = _batch(data, parts["train"]), jnp.asarray((values[parts["train"]] - config.mean) / config.std)
+    crystals = _batch(data, parts["train"])
+    standardised = (values[parts["train"]].astype(np.float64) - mean) / std
+    labels = jnp.asarray(standardised, jnp.float32)  # narrowed only here
     params = jax.jit(model.init)(jax.random.key(fit.seed), jax.tree.map(lambda x: x[:2], crystals))
     state = (jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, params), fit.optimizer().init(params))
     done = 0
@@ -155,10 +157,11 @@ def main() -> None:
     parser.add_argument("--quiet", action="store_true")
     given = parser.parse_args()
     try:
-        data = load_source(given.source, path=given.path, properties=(given.label,))
-        fit = Fit(given.steps, seed=given.seed)
+        # As a list, for the label is one name, whatever it holds.
+        data = load_source(given.source, path=given.path, properties=(json.dumps([given.label]),))
+        fit = Fit(given.steps, seed=checked_seed(given.seed, "--seed"))
         trained = fit_property_model(data, given.label, fit, split=given.split, quiet=given.quiet)
-    except DataError as error:
+    except (DataError, ConfigError) as error:
         print(f"property_model: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     command = shlex.join(["python", "-m", "vdw_jax.property_model.train", *sys.argv[1:]])

@@ -53,7 +53,7 @@ class PropertyModel:
         return same_periods and len(atomic_numbers) in sizes and set(map(int, atomic_numbers)) <= set(elements)
 
     def predict(self, batch: CrystalBatch, chunk: int = 256) -> np.ndarray:
-        """The property of each crystal, in the unit of the label; [B] float32. NaN for what is not finite.
+        """The property of each crystal, in the unit of the label; [B] float64. NaN for what is not finite.
 
         Args:
           batch: crystals; slabs centred as everywhere, see `CrystalBatch`.
@@ -63,7 +63,7 @@ class PropertyModel:
         numbers, positions, cells = (np.asarray(x) for x in (batch.atomic_numbers, batch.positions, batch.cell))
         usable = np.isfinite(positions).all((1, 2)) & np.isfinite(cells).all((1, 2))
         usable &= np.abs(np.linalg.det(np.where(usable[:, None, None], cells, np.eye(3)))) > 1e-3
-        out = np.full(len(numbers), np.nan, np.float32)
+        out = np.full(len(numbers), np.nan)
         rows = np.flatnonzero(usable)
         if not len(rows):
             return out
@@ -74,7 +74,7 @@ class PropertyModel:
             filled = np.resize(here, min(chunk, len(rows)))  # one shape, one compilation
             part = CrystalBatch(*(jnp.asarray(array[filled]) for array in (numbers, positions, cells)))
             values = _apply(self.params, part, model=model)
-            out[here] = np.asarray(values)[: len(here)] * config.std + config.mean
+            out[here] = np.asarray(values, np.float64)[: len(here)] * config.std + config.mean
         return out
 
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from vdw_jax.metrics.layers import BOND_FACTOR
 from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.ranking import asked_ranges, column_of, is_number, rule
+from vdw_jax.report.untrained import untrained_reasons
 from vdw_jax.structures.elements import SYMBOLS
 
 PAGE_NAME = "report.html"
@@ -57,6 +58,7 @@ _LABELS = {
     "structure_valid": "distances valid",
     "composition_valid": "composition valid",
     "evaluated_by": "source of values",
+    "untrained": "outside the training",
 }
 _HINTS = {
     "valid": "distances, charge, whole layers, and their number, distance and thickness as in the training data",
@@ -103,6 +105,7 @@ def render_page(
         "title": title,
         "rule": rule(rows),
         "left_out": left_out,
+        "untrained": untrained_reasons(rows),
         "record": record or {},
         "columns": columns,
         "rows": [[_plain(row.get(column["key"])) for column in columns] for row in rows],

@@ -18,6 +18,7 @@ from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.describe import UNKNOWN
 from vdw_jax.report.page import PAGE_NAME, render_page
 from vdw_jax.report.table import all_columns, text_table
+from vdw_jax.report.untrained import COLUMN as UNTRAINED
 from vdw_jax.report.writer import write_samples
 from vdw_jax.structures.dataset import CrystalDataset
 from vdw_jax.structures.errors import DataError
@@ -151,4 +152,6 @@ def short_table(rows: Sequence[Mapping[str, Any]], max_rows: int = 20) -> str:
     renamed = {key: key.split("_")[0] for key in asked + scalars} if is_single else {}
     named |= {key: renamed.get(key, key) for key in asked + scalars}
     shown = [{title: row.get(key) for key, title in named.items()} for row in rows]
+    if any(row.get(UNTRAINED) for row in rows):
+        shown = [line | {UNTRAINED: bool(row.get(UNTRAINED))} for line, row in zip(shown, rows, strict=True)]
     return text_table(shown, max_rows=max_rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -67,3 +68,16 @@ def _is_numeric(values: Sequence[Any]) -> bool:
     present = [value for value in values if value is not None]
     kinds = int | float | np.integer | np.floating
     return bool(present) and all(isinstance(v, kinds) and not isinstance(v, bool) for v in present)
+
+
+def as_json(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows as a JSON list; what is not finite is null."""
+    return json.dumps([{key: _plain(value) for key, value in row.items()} for row in rows], indent=1, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)

@@ -29,7 +29,8 @@ def mark_untrained(
     known = set(elements)
     marked = []
     for crystal, row in zip(crystals, rows, strict=True):
-        values = {"id": crystal.id, "formula": row.get("formula"), COLUMN: reason} | row
+        values = {"id": crystal.id, "formula": row.get("formula"), COLUMN: reason, **row}
+        values[COLUMN] = reason
         if not set(map(int, crystal.atomic_numbers)) <= known:
             values = {key: value for key, value in values.items() if not key.startswith("predicted_")}
             values["valid"] = None

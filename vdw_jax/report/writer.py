@@ -202,7 +202,7 @@ def _with_info(crystal: Crystal, row: Mapping[str, Any]) -> Atoms:
     atoms = crystal.to_ase()
     atoms.info = {"id": crystal.id, "formula": str(row.get("formula", crystal.formula))}
     for key, value in row.items():
-        if key.startswith(("asked_", "predicted_")) and value is not None:
+        if key.startswith(("asked_", "predicted_", "untrained")) and value is not None:
             atoms.info[key] = _plain(value)
     return atoms
 

@@ -15,6 +15,7 @@ from vdw_jax.structures.elements import SYMBOLS
 from vdw_jax.structures.errors import DataError
 from vdw_jax.structures.files import write_whole
 from vdw_jax.structures.formula import formula_string
+from vdw_jax.structures.names import resolve_names
 from vdw_jax.types import NUM_ELEMENTS, SLAB, CrystalBatch, Periodicity
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class CrystalDataset:
     positions: np.ndarray  # [M, N, 3] float32, Cartesian, Angstrom, wrapped along periods, 0 on padding
     cell: np.ndarray  # [M, 3, 3] float32, rows a, b, c, Angstrom; a slab's c is (0, 0, height + vacuum)
     periodicity: Periodicity
-    scalars: dict[str, np.ndarray] = field(default_factory=dict)  # [M] float32 each, NaN where absent
+    scalars: dict[str, np.ndarray] = field(default_factory=dict)  # [M] real each, NaN where absent
     metadata: dict[str, np.ndarray] = field(default_factory=dict)  # [M] each, str or numbers
 
     def __post_init__(self) -> None:
@@ -247,14 +248,12 @@ def slab_dataset(
 
 
 def with_properties(dataset: CrystalDataset, properties: Sequence[str]) -> CrystalDataset:
-    """Keep the named columns as scalars; real-valued metadata may be named too.
+    """Keep the named columns (as `names.resolve_names` takes them) as scalars; real metadata may be named too.
 
     Raises:
         DataError: there is no such column.
     """
     reals = {name: values for name, values in dataset.metadata.items() if values.dtype.kind == "f"}
     columns = reals | dataset.scalars
-    for name in properties:
-        if name not in columns:
-            raise DataError(f"no property {name!r}; there are {', '.join(sorted(columns))}")
-    return replace(dataset, scalars={name: columns[name].astype(np.float32) for name in properties})
+    names = resolve_names(properties, columns, "data set")
+    return replace(dataset, scalars={name: columns[name] for name in names})

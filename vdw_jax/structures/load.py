@@ -38,13 +38,14 @@ from vdw_jax.structures.entries import Entry, Reading
 from vdw_jax.structures.errors import DataError, Problem
 from vdw_jax.structures.files import write_whole
 from vdw_jax.structures.json_reader import is_ase_database, load_json, read_pymatgen
+from vdw_jax.structures.names import resolve_names
 from vdw_jax.structures.soundness import Crystal, choose_periodicity, find_problems, place, sound
 from vdw_jax.types import BULK, SLAB, Periodicity
 
 PERIODICITIES: dict[str, Periodicity | None] = {"auto": None, "slab": SLAB, "bulk": BULK}
 """How structures are read; "auto" is what most of them are."""
 
-_CACHE_VERSION = 3
+_CACHE_VERSION = 4
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _LARGEST = float(np.finfo(np.float32).max)
 _ABSENT = ("", "nan", "none", "null")
@@ -67,7 +68,8 @@ def load_structures(
 
     Args:
         path: see above.
-        properties: numbers to keep as scalars; empty keeps all of them. Texts become metadata.
+        properties: numbers to keep as scalars, as `names.resolve_names` takes them; empty keeps all of them. Texts
+            become metadata.
         max_atoms: structures with more atoms are problems.
         periodicity: "slab", "bulk", or "auto" for what most structures are: slabs by their pbc flags, or by 7
             Angstrom of vacuum along c and none along a and b.
@@ -183,9 +185,8 @@ def _read(
             crystals.append(sound(entry))
     names = list(properties) or _numeric([crystal.entry for crystal in crystals])
     known = {name for crystal in crystals for name in crystal.entry.values}
-    for name in properties if crystals else ():
-        if name not in known:
-            raise DataError(f"{path}: no property {name!r}; there are {', '.join(sorted(known)) or 'none'}")
+    if properties and crystals:
+        names = resolve_names(properties, known, os.fspath(path))
     periodicity = choose_periodicity(crystals) if asked is None else asked
     good = []
     first_row: dict[str, str] = {}
@@ -263,7 +264,7 @@ def _assemble(
         positions=positions,
         cell=np.array([cell for _, _, cell, _ in good], np.float32).reshape(-1, 3, 3),
         periodicity=periodicity,
-        scalars={name: np.array([s[i] for *_, s in good], np.float32) for i, name in enumerate(names)},
+        scalars={name: np.array([s[i] for *_, s in good], np.float64) for i, name in enumerate(names)},
         metadata={name: np.array([str(e.values.get(name, "")) for e, *_ in good], np.str_) for name in texts},
     )
 

@@ -57,8 +57,12 @@ def _resolved(text: str, known: Collection[str], where: str) -> list[str]:
     parts = [part for part in parts if part]
     for part in parts:
         if part not in known:
-            tried = "" if parts == [text] else f" (tried: {text!r} as a whole, then {_quoted(parts)})"
-            raise DataError(f"{where}: no property {part!r}{tried}; there are {_quoted(sorted(known)) or 'none'}")
+            tried = (
+                "" if parts == [text] else f" (tried: {text!r} as a whole, then {_quoted(parts)})"
+            )
+            raise DataError(
+                f"{where}: no property {part!r}{tried}; there are {_quoted(sorted(known)) or 'none'}"
+            )
     return parts
 
 

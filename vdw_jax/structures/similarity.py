@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import bisect
+import functools
 from collections import Counter
 from collections.abc import Mapping
 
 from vdw_jax.structures.elements import ATOMIC_NUMBERS
 
 _NOBLE_GASES = (2, 10, 18, 36, 54, 86)
-_NO_METALS = frozenset(
-    ATOMIC_NUMBERS[symbol]
-    for symbol in "H He B C N O F Ne Si P S Cl Ar As Se Br Kr Te I Xe At Rn".split()
-)
+_NO_METAL_SYMBOLS = "H He B C N O F Ne Si P S Cl Ar As Se Br Kr Te I Xe At Rn"
+_NO_METALS = frozenset(ATOMIC_NUMBERS[symbol] for symbol in _NO_METAL_SYMBOLS.split())
 _SAME_GROUP, _OTHER_GROUP, _OTHER_CLASS = 0.3, 1.0, 1.0
 _A_PERIOD, _A_GROUP = 0.05, 0.02
 
@@ -45,6 +44,7 @@ def exchanged_groups(first: Mapping[int, float], second: Mapping[int, float]) ->
     return sum(abs(first.get(group, 0) - second.get(group, 0)) for group in {*first, *second}) / 2
 
 
+@functools.cache
 def element_distance(first: int, second: int) -> float:
     """How unlike two elements are: 0 for the same, below 1 in one group, above 2 for a metal and none."""
     if first == second:

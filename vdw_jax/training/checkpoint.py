@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,13 +15,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from vdw_jax.training.devices import in_any_process
 
 State = TypeVar("State")
 
 _LOG = logging.getLogger(__name__)
 _METRIC = "validation"
 _ASIDE = ".corrupt"
+CHECKSUMS = "__checksums__"
+"""Name of the leaf that holds them; steps from before have none."""
 
 
 class CheckpointError(RuntimeError):
@@ -46,13 +52,18 @@ class Checkpoints:
     A save returns when everything is on disk, under a temporary name until then: a process killed
     while it saves leaves the earlier checkpoints as they were. A step that cannot be read all the
     same is passed over and renamed `<step>.corrupt`. State is stored leaf by leaf under its path
-    in the pytree, so any pytree of arrays, numbers and PRNG keys will do.
+    in the pytree, so any pytree of arrays, numbers and PRNG keys will do. Beside the leaves lies the sha256 of each, of
+    the step and of its validation figure: what is restored is what was saved, or the step counts as damaged.
 
     Args:
       directory: made if missing, unless `read_only`.
       keep: how many of the latest steps stay; the best one stays besides.
       config: written beside the steps as `config.json`, if given.
       read_only: never changes the directory; for looking into a run that may still be training.
+      old_name: path of a leaf -> its path in steps from before there were checksums, where it was another.
+
+    Attributes:
+      notes: a line on each step that was passed over.
     """
 
     def __init__(
@@ -62,17 +73,20 @@ class Checkpoints:
         keep: int = 2,
         config: Mapping[str, Any] | None = None,
         read_only: bool = False,
+        old_name: Callable[[str], str] = str,
     ) -> None:
         if keep < 1:
             raise ValueError(f"keep must be at least 1, got {keep}")
         self.directory = Path(directory).absolute()
         self._read_only = read_only
+        self._old_name = old_name
+        self.notes: list[str] = []
         if read_only and not self.directory.is_dir():
             raise FileNotFoundError(f"no checkpoints at {self.directory}")
         is_writer = not read_only and jax.process_index() == 0
         if is_writer:
             self.directory.mkdir(parents=True, exist_ok=True)
-            _set_unreadable_aside(self.directory)
+            self.notes += _set_unreadable_aside(self.directory)
             if config is not None:
                 write_json_atomic(self.directory / "config.json", dict(config))
         self._manager = ocp.CheckpointManager(
@@ -132,6 +146,7 @@ class Checkpoints:
             return False
         figure = None if metric is None or not math.isfinite(metric) else float(metric)
         leaves = {name: _to_storable(leaf) for name, leaf in _leaves_by_path(state).items()}
+        leaves[CHECKSUMS] = checksums(leaves, step, figure)
         return bool(
             self._manager.save(
                 step,
@@ -157,6 +172,22 @@ class Checkpoints:
         """As `restore_latest`, for the step with the lowest validation figure."""
         return self._restore_first(self._ranked(), template)
 
+    def check_fits(self, template: Any) -> None:
+        """That the last step has the leaves of `template`, without reading them.
+
+        Raises:
+          CheckpointError: it has others, or of other shapes.
+        """
+        for step in self.steps[::-1]:
+            stored = _stored_shapes(self._manager, step)
+            if stored is not None:
+                wanted = {name: _to_abstract(leaf) for name, leaf in _leaves_by_path(template).items()}
+                try:
+                    _check_against(stored, self._as_stored(wanted, stored))
+                except ValueError as error:
+                    raise CheckpointError(f"{self.directory}: step {step}: {error}") from None
+                return
+
     def close(self) -> None:
         """Waits for what is unfinished and lets go of the directory."""
         self._manager.close()
@@ -180,6 +211,8 @@ class Checkpoints:
                 _LOG.warning("checkpoint %s/%d cannot be restored: %s", self.directory, step, error)
                 failed[step] = error
                 continue
+            for other, error in failed.items():
+                self.notes.append(_note(self.directory / str(other), error))
             self._set_aside(list(failed))
             return state, step
         if failed:
@@ -193,11 +226,26 @@ class Checkpoints:
         named = _leaves_by_path(template)
         abstract = {name: _to_abstract(leaf) for name, leaf in named.items()}
         stored = _stored_shapes(self._manager, step)
+        wanted = self._as_stored(abstract, stored)
         if stored is not None:
-            _check_against(stored, abstract)
-        restored = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+            _check_against(stored, wanted)
+        restored = self._manager.restore(step, args=ocp.args.StandardRestore(wanted))
+        found = restored.pop(CHECKSUMS, None)
+        if found is not None:
+            metrics = self._manager.metrics(step)
+            expected = checksums(restored, step, metrics[_METRIC] if metrics else None)
+            _compare(np.asarray(found), expected, sorted(restored))
+            restored = {name: restored[name] for name in named}
+        else:
+            restored = {name: restored[self._old_name(name)] for name in named}
         leaves = [_from_storable(restored[name], leaf) for name, leaf in named.items()]
         return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+    def _as_stored(self, wanted: dict[str, Any], stored: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Leaves as a step has them: with checksums, or by their old names in steps from before."""
+        if stored is not None and CHECKSUMS not in stored and not any(CHECKSUMS[:5] in name for name in stored):
+            return {self._old_name(name): leaf for name, leaf in wanted.items()}
+        return wanted | {CHECKSUMS: np.zeros((len(wanted) + 1, 32), np.uint8)}
 
     def _set_aside(self, steps: list[int]) -> None:
         if self._read_only or not steps:
@@ -206,6 +254,39 @@ class Checkpoints:
             for step in steps:
                 _rename_aside(self.directory / str(step))
         self._manager.reload()
+
+
+def checksums(leaves: Mapping[str, Any], step: int, figure: float | None) -> np.ndarray:
+    """sha256 of the whole (step, validation figure, names), then of each leaf by its name in order; [n + 1, 32] uint8.
+
+    Every process computes all of them, from arrays that are split over processes too.
+    """
+    names = sorted(leaves)
+    rows = [hashlib.sha256(json.dumps([step, figure, names]).encode()).digest()]
+    for name in names:
+        values = _on_host(leaves[name])
+        digest = hashlib.sha256(f"{name}|{values.dtype}|{values.shape}|".encode("utf-8", "surrogatepass"))
+        digest.update(np.ascontiguousarray(values).tobytes())
+        rows.append(digest.digest())
+    return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, 32)
+
+
+def _on_host(leaf: Any) -> np.ndarray:
+    is_split = isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated)
+    return np.asarray(multihost_utils.process_allgather(leaf, tiled=True) if is_split else leaf)
+
+
+def _compare(found: np.ndarray, expected: np.ndarray, names: list[str]) -> None:
+    wrong = [name for name, is_same in zip(["", *names], (found == expected).all(-1), strict=True) if not is_same]
+    if in_any_process(bool(wrong)):
+        parts = [name or "the step, its validation figure or the names" for name in wrong]
+        raise ValueError(f"checksums differ: {_some(parts)}" if wrong else "checksums differ in another process")
+
+
+def _note(path: Path, error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    reason = lines[0] if lines else type(error).__name__
+    return f"checkpoint {path} is damaged and passed over: {reason[:200]}"
 
 
 def _handlers() -> ocp.handlers.CheckpointHandlerRegistry:
@@ -293,8 +374,9 @@ def _some(names: Any, most: int = 4) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _set_unreadable_aside(directory: Path) -> None:
-    """Renames steps whose metadata is broken: the manager would not even start on them."""
+def _set_unreadable_aside(directory: Path) -> list[str]:
+    """Renames steps whose metadata is broken: the manager would not even start on them. A line on each."""
+    notes = []
     for path in directory.iterdir():
         if not (path.name.isdigit() and path.is_dir()):
             continue
@@ -305,7 +387,9 @@ def _set_unreadable_aside(directory: Path) -> None:
                 float(json.loads(figures.read_text())[_METRIC])
         except (OSError, ValueError, KeyError, TypeError) as error:
             _LOG.warning("checkpoint %s is damaged: %s", path, error)
+            notes.append(_note(path, error))
             _rename_aside(path)
+    return notes
 
 
 def _rename_aside(path: Path) -> None:

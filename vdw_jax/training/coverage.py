@@ -8,7 +8,6 @@ writes it into an export that was made before there was one; the weights stay as
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from vdw_jax.structures.formula import parse_formula
 from vdw_jax.structures.source import load_configured
 from vdw_jax.structures.splits import split_dataset
 from vdw_jax.training.checkpoint import write_json_atomic
+from vdw_jax.training.facts import OWN_KEY, own_sha256, read_facts
 from vdw_jax.types import SLAB
 
 VERSION = 1
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("directory", metavar="DIR", help="an export of train.py")
     path = Path(parser.parse_args(arguments).directory) / "model.json"
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = read_facts(path)
         told = facts["config"]["data"]
         data = load_configured(told)
     except (OSError, ValueError, KeyError, TypeError, DataError) as error:
@@ -101,7 +101,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(f"{path}: the data set is not the one that this model learned from")
     train_part = data.select(split_dataset(data, told["split_seed"], by=told["split"])["train"])
     record = coverage_record(facts, train_part)
-    write_json_atomic(path, facts | {"coverage": record})
+    content = facts | {"coverage": record}
+    if content.pop(OWN_KEY, None) is not None:
+        content[OWN_KEY] = own_sha256(content)
+    write_json_atomic(path, content)
     print(f"{path}: covers {record['summary']}")
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,10 +16,16 @@ import ml_dtypes
 import numpy as np
 
 from vdw_jax.training.errors import ConfigError
+from vdw_jax.training.facts import FORMAT_KEY, WEIGHTS_KEY, file_sha256, read_facts, write_facts
 
 WeightDtype = Literal["float32", "float16", "bfloat16"]
 
+WEIGHTS_NAME, FACTS_NAME = "weights.npz", "model.json"
+
 _HEADER = "__header__"
+_DAMAGE = (OSError, ValueError, EOFError, NotImplementedError, MemoryError, zipfile.BadZipFile, zlib.error)
+"""What reading a damaged archive raises."""
+
 _VERSION = 1
 _DTYPES: dict[str, Any] = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 
@@ -84,7 +91,7 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise FileNotFoundError(f"no weights at {path}")
     try:
         stored = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except _DAMAGE as error:
         raise ValueError(f"{path}: not a weight file ({error})") from error
     if not isinstance(stored, np.lib.npyio.NpzFile):
         raise ValueError(f"{path}: not a weight file (one array, no .npz)")
@@ -105,13 +112,81 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
     return params
 
 
-def weights_like(params: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The model's weights from an export, where they are named and shaped as `params`.
+def write_export(directory: Path, facts: dict[str, Any], weights: Mapping[str, Any]) -> None:
+    """Writes `weights.npz` (float16), without pickle, and `model.json`, which is needed to read them."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / WEIGHTS_NAME
+    save_weights(path, weights, dtype="float16")
+    write_facts(directory / FACTS_NAME, facts, path)
+
+
+def read_export(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What `write_export` wrote: `model.json`, and the weights as a nested dict.
+
+    Exports from before there were checksums are read too; what they name after properties gets its new name.
 
     Raises:
-      ConfigError: they are not; the message names the first weight that differs.
+      FileNotFoundError: one of the files is not there.
+      ValueError: damaged; one line that names the file, and the entry or the weight.
     """
-    found = {"params": load_weights(path)["model"]}
+    for name in (WEIGHTS_NAME, FACTS_NAME):
+        if not (directory / name).is_file():
+            raise FileNotFoundError(f"no trained model at {directory}: it has no {name}")
+    facts = read_facts(directory / FACTS_NAME)
+    path = directory / WEIGHTS_NAME
+    check_weights_sha256(path, facts)
+    weights = load_weights(path)
+    if weights.keys() != {"model", "generator", "latent"}:
+        raise ValueError(f"{path} does not hold model, generator and latent")
+    if FORMAT_KEY not in facts:
+        model = weights["model"]
+        if isinstance(model, dict) and isinstance(model.get("fusion"), dict):
+            names = old_fusion_names(scalar["name"] for scalar in facts["model"]["scalars"])
+            new_names = {old: new for new, old in names.items()}
+            model["fusion"] = {new_names.get(name, name): leaf for name, leaf in model["fusion"].items()}
+    _check_sizes(path, weights, facts["model"])
+    return facts, weights
+
+
+def check_weights_sha256(path: Path, facts: Mapping[str, Any]) -> None:
+    """That a weight file is the one that `facts` were written with; those that do not say are believed.
+
+    Raises:
+      ValueError: it is another, or damaged; names the file.
+    """
+    expected = facts.get(WEIGHTS_KEY)
+    if expected is not None and file_sha256(path) != expected:
+        raise ValueError(f"{path}: it is damaged or of another export ({WEIGHTS_KEY} in {FACTS_NAME} differs)")
+
+
+def old_fusion_names(scalars: Iterable[str]) -> dict[str, str]:
+    """Parameters of the fusion by scalar, now -> as they were called when properties named them."""
+    parts = ("factor", "unit")
+    return {f"scalar_{place}_{part}": f"{name}_{part}" for place, name in enumerate(scalars) for part in parts}
+
+
+def weights_like(params: dict[str, Any], folder: Path, scalars: Sequence[str]) -> dict[str, Any]:
+    """The model's weights from an export, where they are named and shaped as `params`.
+
+    Args:
+      folder: the export, or the workdir that has it.
+      scalars: names of the conditions, in order.
+
+    Raises:
+      ConfigError: there are none, or others; the message names the first weight that differs.
+    """
+    inner = folder / "export"
+    path = inner if inner.is_dir() else folder
+    try:
+        facts, weights = read_export(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"train.start_from: {error}") from None
+    theirs = [scalar["name"] for scalar in facts["model"]["scalars"]]
+    if theirs != list(scalars):
+        raise ConfigError(
+            f"train.start_from: {path} is of another model: data.scalars are {theirs} there, {list(scalars)} here"
+        )
+    found = {"params": weights["model"]}
     wanted, given = (
         {jax.tree_util.keystr(where): leaf.shape for where, leaf in jax.tree_util.tree_leaves_with_path(tree)}
         for tree in (params, found)
@@ -123,6 +198,34 @@ def weights_like(params: dict[str, Any], path: Path) -> dict[str, Any]:
                 f"{wanted.get(name, 'not in this model')} here"
             )
     return jax.tree.map(jnp.asarray, found)
+
+
+def _check_sizes(path: Path, weights: Mapping[str, Any], model: Mapping[str, Any]) -> None:
+    """That the sizes that `model.json` names are those of the weights, as far as one look at them says."""
+    latent = model["latent_dim"]
+    wanted: dict[tuple[str, ...], tuple[int, ...]] = {
+        ("latent", "mean"): (latent,),
+        ("latent", "std"): (latent,),
+        ("model", "latent", "bias"): (2 * latent,),
+        ("model", "num_atoms_head", "Dense_1", "bias"): (model["max_atoms"] + 1,),
+        ("model", "num_atoms_head", "Dense_0", "bias"): (model["hidden_dim"],),
+        ("model", "property_head", "Dense_1", "bias"): (max(len(model["scalars"]), 1),),
+        ("model", "fusion", "rank_weights"): (model["lmf_rank"],),
+        ("model", "fusion", "elements", "kernel"): (100, model["formula_dim"]),
+    }
+    for place in range(len(model["scalars"])):
+        shape = (model["num_basis"], model["lmf_rank"], latent)
+        wanted["model", "fusion", f"scalar_{place}_factor"] = shape
+    for part in ("encoder", "denoiser"):
+        shape = tuple(model[part][size] for size in ("num_layers", "lmax", "channels"))
+        wanted["model", part, "layers", "norm_attention", "scale"] = shape
+    for keys, shape in wanted.items():
+        leaf: Any = weights
+        for key in keys:
+            leaf = leaf.get(key) if isinstance(leaf, dict) else None
+        found = getattr(leaf, "shape", "missing")
+        if found != shape:
+            raise ValueError(f"{path}: {'/'.join(keys)} is {found} there, {shape} by {FACTS_NAME}")
 
 
 def _flatten(path: Path, tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -155,7 +258,8 @@ def _read_header(path: Path, stored: Any) -> set[str]:
 def _read(path: Path, stored: Any, key: str) -> np.ndarray:
     try:
         return stored[key]
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    # NotImplementedError, zlib.error: another compression than none; MemoryError: a shape that is no shape.
+    except (*_DAMAGE, SyntaxError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: {key} is damaged ({error})") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from types import FrameType
 from typing import Any
@@ -15,9 +16,13 @@ class GracefulExit:
 
     A second signal raises KeyboardInterrupt at once. The handlers that were there come back on leaving.
     Outside the main thread, where Python allows no handlers, signals act as before.
+
+    Args:
+      message: written to stderr at the first signal.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, message: str = "") -> None:
+        self._message = message
         self.signal_name: str | None = None
         self._previous: dict[signal.Signals, Any] = {}
 
@@ -42,3 +47,5 @@ class GracefulExit:
         if self.requested:
             raise KeyboardInterrupt(f"second signal: {signal.Signals(number).name}")
         self.signal_name = signal.Signals(number).name
+        if self._message:
+            print(f"\n{self._message}", file=sys.stderr, flush=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import shlex
 import shutil
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vdw_jax.equivariant.config import EquiformerConfig
 from vdw_jax.equivariant.grid import SphereGrid
 from vdw_jax.graphs.neighbours import image_range_for
 from vdw_jax.model.cdvae import CDVAE, lattice_targets
-from vdw_jax.model.config import ModelConfig, ScalarCondition
+from vdw_jax.model.config import ModelConfig, ScalarCondition, standardise
 from vdw_jax.model.generators import create_generator
 from vdw_jax.structures.dataset import CrystalDataset
 from vdw_jax.structures.errors import DataError
@@ -34,17 +35,23 @@ from vdw_jax.training.checkpoint import Checkpoints, write_json_atomic
 from vdw_jax.training.coverage import coverage_record
 from vdw_jax.training.devices import data_mesh, in_any_process, is_main, replicate, whole
 from vdw_jax.training.errors import ConfigError
-from vdw_jax.training.export import save_weights, weights_like
+from vdw_jax.training.export import old_fusion_names, weights_like, write_export
 from vdw_jax.training.interrupt import GracefulExit
 from vdw_jax.training.losses import Example, LossConfig, draw_conditions
+from vdw_jax.training.memory import check_memory
 from vdw_jax.training.metrics_log import FILE_NAME, MetricsLog
 from vdw_jax.training.progress import Progress
-from vdw_jax.training.second_stage import second_stage
+from vdw_jax.training.second_stage import STAGE_2, has_steps, prepare_second_stage, second_stage
+from vdw_jax.training.settings import check_config
 from vdw_jax.training.steps import TrainState, evaluate, make_example, train_steps
+from vdw_jax.training.workdir import CONFIG_NAME, check_same_run, locked
 
 LATTICE_STD_FLOOR = (0.02, 0.02, 0.02, 1.0, 1.0, 1.0)
 """Angstrom and degrees: a lattice parameter that never varies is not blown up."""
 
+
+STAGE_1 = "stage1"
+"""Folder of the first stage's checkpoints in a workdir."""
 
 _HOW_TO_GO_ON = "stopped; stage {stage} is saved at step {step} of {total}, and the same command goes on from there"
 
@@ -59,10 +66,7 @@ def create_equiformer(config: ConfigDict) -> EquiformerConfig:
 
 def create_model(config: ConfigDict, data: CrystalDataset) -> CDVAE:
     """The model, with normalisation and image range from the training data."""
-    known = {name: data.scalars[name][np.isfinite(data.scalars[name])] for name in config.data.scalars}
-    scalars = tuple(
-        ScalarCondition(name, float(values.mean()), float(max(values.std(), 1e-6))) for name, values in known.items()
-    )
+    scalars = tuple(ScalarCondition.of(name, data.scalars[name]) for name in config.data.scalars)
     denoiser = create_equiformer(config.model.denoiser)
     encoder = create_equiformer(config.model.encoder)
     cutoff = max(denoiser.cutoff_angstrom, encoder.cutoff_angstrom)
@@ -82,11 +86,11 @@ def create_model(config: ConfigDict, data: CrystalDataset) -> CDVAE:
     return CDVAE(ModelConfig.from_dict(values))
 
 
-def create_example(data: CrystalDataset, scalars: tuple[str, ...]) -> Example:
-    """A whole data set as one `Example` on the device."""
-    columns = [data.scalars[name] for name in scalars]
-    table = np.stack(columns, -1) if columns else np.zeros((len(data), 0), np.float32)
-    return make_example(data.atomic_numbers, data.positions, data.cell, table)
+def create_example(data: CrystalDataset, scalars: tuple[ScalarCondition, ...]) -> Example:
+    """A whole data set as one `Example` on the device, its labels standardised."""
+    columns = [data.scalars[scalar.name] for scalar in scalars]
+    table = np.stack(columns, -1) if columns else np.zeros((len(data), 0))
+    return make_example(data.atomic_numbers, data.positions, data.cell, standardise(table, scalars))
 
 
 def create_optimizer(config: ConfigDict) -> optax.GradientTransformationExtraArgs:
@@ -119,64 +123,67 @@ def create_data(config: ConfigDict) -> tuple[CrystalDataset, dict[str, np.ndarra
     return data, split
 
 
-def _condition_names(scalars: tuple[str, ...]) -> tuple[str, ...]:
-    """`("a,b",)`, which is what `--config.data.scalars=a,b` gives, as `("a", "b")`."""
-    return tuple(name.strip() for text in scalars for name in text.split(",") if name.strip())
-
-
-def train(config: ConfigDict, workdir: str | Path, *, quiet: bool = False) -> dict[str, float]:
+def train(
+    config: ConfigDict, workdir: str | Path, *, quiet: bool = False, allow_changes: bool = False
+) -> dict[str, float]:
     """Trains both stages, or goes on from the last checkpoint in `workdir`.
 
-    Writes checkpoints, `metrics.jsonl` and TensorBoard files, and at the end `export/`: what `sample.py` reads.
+    Writes checkpoints, `metrics.jsonl` and TensorBoard files, and at the end `export/`: what `sample.py` reads. Where
+    `train.num_steps` was raised since, the first stage goes on and the second is trained anew for it.
+
+    Args:
+      allow_changes: go on from checkpoints of other settings or data.
 
     Returns:
       The last validation metrics. Empty if it stopped before the end (SIGTERM, Ctrl-C, or `train.max_minutes`
       of the first stage are over); everything is saved then.
     Raises:
-      ConfigError: if the batch size is no multiple of the number of devices, or there is no such generator.
+      ConfigError: a setting cannot be, needs more memory than there is, or differs from that of the checkpoints; or
+        another run works in `workdir`.
       DataError: if the data cannot be used.
       CheckpointError: if a stage's checkpoints are damaged, or of another network; they are left as they are.
     """
     config = config.copy_and_resolve_references()
-    config.data.scalars = _condition_names(config.data.scalars)
+    check_config(config.to_dict())
     workdir = Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
     mesh, quiet = data_mesh(), quiet or not is_main()
     if config.train.batch_size % mesh.size:
         raise ConfigError(f"train.batch_size {config.train.batch_size} is no multiple of {mesh.size} devices")
-    try:
-        generator = create_generator(config, config.model.cdvae.latent_dim)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    workdir.mkdir(parents=True, exist_ok=True)
+    with locked(workdir):
+        return _train(config, workdir, mesh, quiet, allow_changes)
+
+
+def _train(config: ConfigDict, workdir: Path, mesh: Mesh, quiet: bool, allow_changes: bool) -> dict[str, float]:
+    generator = create_generator(config, config.model.cdvae.latent_dim)
     data, split = create_data(config)
+    if config.data.scalars:
+        config.data.scalars = tuple(data.scalars)  # as the data have them
     train_part = data.select(split["train"])
     model = create_model(config, train_part)
-    names = tuple(config.data.scalars)
+    width = train_part.atomic_numbers.shape[1]
+    check_memory(config.to_dict(), model.config.image_range, model.config.periodicity, width)
+    facts = _facts(config, model, data, train_part)
+    if not allow_changes and has_steps(workdir / STAGE_1):
+        check_same_run(workdir, facts, has_second_stage=has_steps(workdir / STAGE_2))
     train_data, validation = replicate(
-        (create_example(train_part, names), create_example(data.select(split["validation"]), names)), mesh
+        tuple(create_example(part, model.config.scalars) for part in (train_part, data.select(split["validation"]))),
+        mesh,
     )
     weights = LossConfig(**config.loss.to_dict())
     key = replicate(jax.random.key(config.seed), mesh)
-    facts = {
-        "config": config.to_dict(),
-        "model": model.config.to_dict(),
-        "data_hash": data.content_hash(),
-        "command": shlex.join(["python", *sys.argv]),
-        "atom_counts": sorted(int(n) for n in set(train_part.num_atoms)),
-        "elements": sorted(int(n) for n in set(train_part.atomic_numbers.ravel()) - {0}),
-        "formulas": sorted({_formula(numbers) for numbers in train_part.atomic_numbers}),
-        "scalar_range": {name: _range(train_part.scalars[name]) for name in names},
-    }
 
     with GracefulExit() as stop:
         state, metrics = _first_stage(
-            config, workdir, facts, model, weights, train_data, validation, key, stop, quiet
+            config, workdir, facts, model, generator, weights, train_data, validation, key, stop, quiet
         )
-        if state.step < config.train.num_steps:
-            _say(_HOW_TO_GO_ON.format(stage=1, step=int(state.step), total=config.train.num_steps))
+        step = int(state.step)
+        if step < config.train.num_steps:
+            _say(_HOW_TO_GO_ON.format(stage=1, step=step, total=config.train.num_steps))
             return {}
+        of_first = {"steps": step, "data_hash": facts["data_hash"]}
         step, total, prior = second_stage(
-            config.to_dict(), workdir, model, generator, state.ema, train_data, key, stop, quiet
+            config.to_dict(), workdir, model, generator, state.ema, train_data, key, stop, quiet, of_first
         )
         if step < total:
             _say(_HOW_TO_GO_ON.format(stage=2, step=step, total=total))
@@ -188,9 +195,40 @@ def train(config: ConfigDict, workdir: str | Path, *, quiet: bool = False) -> di
     return metrics or _validate(state.ema, validation, key, model, weights, config)
 
 
+def _facts(config: ConfigDict, model: CDVAE, data: CrystalDataset, train_part: CrystalDataset) -> dict[str, Any]:
+    """What `config.json` and `model.json` say of a run."""
+    return {
+        "config": config.to_dict(),
+        "model": model.config.to_dict(),
+        "data_hash": data.content_hash(),
+        "num_structures": len(data),
+        "command": shlex.join(["python", *sys.argv]),
+        "atom_counts": sorted(int(n) for n in set(train_part.num_atoms)),
+        "elements": sorted(int(n) for n in set(train_part.atomic_numbers.ravel()) - {0}),
+        "formulas": sorted({_formula(numbers) for numbers in train_part.atomic_numbers}),
+        "scalar_range": {name: _range(train_part.scalars[name]) for name in config.data.scalars},
+    }
+
+
 def _say(text: str) -> None:
     if is_main():
         print(text)
+
+
+def _note(text: str) -> None:
+    if is_main():
+        print(f"note: {text}", file=sys.stderr)
+
+
+def _old_leaf_name(scalars: list[str]) -> Callable[[str], str]:
+    """Paths of the state's leaves as they were when properties named parameters."""
+    old = old_fusion_names(scalars)
+
+    def name(path: str) -> str:
+        stem, _, last = path.rpartition(".fusion.")
+        return f"{stem}.fusion.{old.get(last, last)}" if stem else path
+
+    return name
 
 
 def _formula(numbers: np.ndarray) -> str:
@@ -201,7 +239,7 @@ def _range(values: np.ndarray) -> list[float]:
     return [float(np.nanmin(values)), float(np.nanmax(values))]
 
 
-def _first_stage(config, workdir, facts, model, weights, train_data, validation, key, stop, quiet):
+def _first_stage(config, workdir, facts, model, generator, weights, train_data, validation, key, stop, quiet):
     train, mesh = config.train, data_mesh()
     optimizer = create_optimizer(config)
 
@@ -212,16 +250,24 @@ def _first_stage(config, workdir, facts, model, weights, train_data, validation,
         return TrainState(jnp.zeros((), jnp.int32), params, params, optimizer.init(params))
 
     state = initial(jax.random.fold_in(key, 0), jax.tree.map(lambda x: x[:2], train_data))
+    names = [scalar.name for scalar in model.config.scalars]
     if train.start_from:
-        params = weights_like(state.params, Path(train.start_from) / "weights.npz")
+        params = weights_like(state.params, Path(train.start_from), names)
         params = replicate(params, mesh)
         state = dataclasses.replace(state, params=params, ema=params)
     metrics: dict[str, float] = {}
-    with Checkpoints(workdir / "stage1") as checkpoints:
+    with Checkpoints(workdir / STAGE_1, old_name=_old_leaf_name(names)) as checkpoints:
         restored = checkpoints.restore_latest(state)
+        for line in checkpoints.notes:
+            _note(line)
         state, step = restored if restored else (state, 0)
+        # Before this run is the one on record: what the second stage has on disk must be of its network.
+        of_first = {"steps": max(step, train.num_steps), "data_hash": facts["data_hash"]}
+        prepare_second_stage(config.to_dict(), workdir, model, generator, of_first)
         if is_main():
-            write_json_atomic(workdir / "config.json", facts)
+            write_json_atomic(workdir / CONFIG_NAME, facts)
+        if step >= train.num_steps:
+            return state, metrics  # the curve stays as it is, with that of the second stage
         deadline = time.monotonic() + train.max_minutes * 60
         with (
             MetricsLog(workdir, resume_step=step if restored else -1, silent=not is_main()) as log,
@@ -257,8 +303,5 @@ def _validate(params, validation, key, model, weights, config) -> dict[str, floa
 
 def export(directory: Path, facts: dict[str, Any], params, prior: dict[str, Any]) -> None:
     """Writes weights without pickle, and what is needed to read them, for `sample.py`."""
-    directory.mkdir(parents=True, exist_ok=True)
-    weights = {"model": params["params"]} | prior
-    save_weights(directory / "weights.npz", jax.device_get(weights), dtype="float16")
     facts = facts | {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
-    write_json_atomic(directory / "model.json", json.loads(json.dumps(facts)))
+    write_export(directory, facts, jax.device_get({"model": params["params"]} | prior))

@@ -51,7 +51,7 @@ class Example:
     """A batch with what is known of it."""
 
     crystals: CrystalBatch
-    scalars: jax.Array  # [B, S], NaN where absent
+    scalars: jax.Array  # [B, S] standardised (`model.config.standardise`), NaN where absent
 
 
 def noise_level(sigma: Any, weights: LossConfig) -> Any:
@@ -173,9 +173,7 @@ def cdvae_loss(
     }
     known = jnp.isfinite(example.scalars)
     if model.config.scalars:
-        scale = jnp.array([s.std for s in model.config.scalars])
-        centre = jnp.array([s.mean for s in model.config.scalars])
-        error = jnp.where(known, predicted - (jnp.where(known, example.scalars, 0.0) - centre) / scale, 0.0)
+        error = jnp.where(known, predicted - jnp.where(known, example.scalars, 0.0), 0.0)
         parts["properties"] = jnp.sum(error**2) / jnp.maximum(known.sum(), 1)
     if model.config.has_stack:
         parts["stack"] = stack_loss(call("stack", fused), batch)

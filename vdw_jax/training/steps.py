@@ -36,7 +36,7 @@ def take_batch(data: Example, key: jax.Array, batch_size: int, mesh: Mesh) -> Ex
 
 
 def make_example(numbers: np.ndarray, positions: np.ndarray, cell: np.ndarray, scalars: np.ndarray) -> Example:
-    """Arrays of the host as an `Example` on the device."""
+    """Arrays of the host as an `Example` on the device; `scalars` are standardised, [M, S]."""
     crystals = CrystalBatch(
         jnp.asarray(numbers, jnp.int32), jnp.asarray(positions, jnp.float32), jnp.asarray(cell, jnp.float32)
     )

@@ -21,6 +21,13 @@ function summarise() {
     .map(([number, what]) => element("li", {}, element("b", {}, String(number)), ` ${what}`)));
 }
 
+function warn() {
+  if (!data.untrained.length) return;
+  byId("untrained").textContent = `Outside what the model was trained for: ${data.untrained.join("; ")}. `
+    + "The marked candidates mean little: check each of them by other means.";
+  byId("untrained").hidden = false;
+}
+
 function describeOrigin() {
   const { command, settings, ...rest } = data.record; // the settings are in the command
   byId("origin").hidden = !Object.keys(data.record).length;
@@ -47,6 +54,7 @@ function describe(index) {
   byId("files").replaceChildren(link, ". For VASP, GPAW and others, here:", element("code", {}, command));
 }
 
+warn();
 summarise();
 describeOrigin();
 if (!data.rows.length) {

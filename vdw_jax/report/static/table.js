@@ -35,6 +35,11 @@ function makeTable(onChoose) {
   }
   const lines = data.rows.map((row, index) => {
     const line = element("tr", { "data-index": index });
+    const untrained = value(index, "untrained");
+    if (untrained) {
+      line.className = "untrained";
+      line.title = `Outside what the model was trained for: ${untrained}`;
+    }
     for (const column of columns) {
       const content = row[columnOf[column.key]];
       const cell = element(column.key === "id" ? "th" : "td");
