@@ -90,18 +90,36 @@ def sure_of_species(trained, sharpness: float = 1e3) -> dict:
     return trained.weights | {"model": trained.weights["model"] | {"stack_species": head}}
 
 
+def proposed(trained, request, pool: int, weights: dict | None = None) -> module.Proposal:
+    """Eight proposals for a request, each the best of `pool`."""
+    conditions, spread = module.as_conditions(request, trained.model.config.scalars)
+    return module.propose(
+        weights or trained.weights,
+        conditions,
+        spread,
+        jnp.asarray(request.slots),
+        jnp.arange(8),
+        jax.random.key(0),
+        model=trained.model,
+        generator=trained.generator,
+        atom_counts=trained.atom_counts,
+        elements=trained.elements,
+        pool=pool,
+    )
+
+
+def energies(trained, proposal: module.Proposal) -> np.ndarray:
+    """What the property head reads off the latents, eV."""
+    params = {"params": trained.weights["model"]}
+    return np.asarray(trained.model.apply(params, proposal.latent, method="properties")[:, 0]) * 0.2 + 0.1
+
+
 def test_screening_brings_the_property_closer(trained):
     weights = sure_of_species(trained)
 
     def predicted(target: float, pool: int) -> np.ndarray:
         request = make_request(trained, scalars={"energy_ev": target})
-        proposal = module.propose(
-            weights, *module.as_conditions(request, trained.model.config.scalars), jnp.asarray(request.slots), jnp.arange(8),
-            jax.random.key(0), model=trained.model, generator=trained.generator, atom_counts=trained.atom_counts,
-            elements=trained.elements, pool=pool,
-        )  # fmt: skip
-        head = trained.model.apply({"params": trained.weights["model"]}, proposal.latent, method="properties")
-        return np.asarray(head[:, 0]) * 0.2 + 0.1
+        return energies(trained, proposed(trained, request, pool, weights))
 
     target = float(np.median(predicted(0.0, 1)))
     error = {pool: np.abs(predicted(target, pool) - target).mean() for pool in (1, 100)}
@@ -113,12 +131,7 @@ def test_screening_leaves_out_what_is_in_doubt(trained):
     config, params = trained.model.config, {"params": trained.weights["model"]}
 
     def doubt(pool: int) -> float:
-        request = make_request(trained)
-        latent = module.propose(
-            trained.weights, *module.as_conditions(request, trained.model.config.scalars), jnp.asarray(request.slots), jnp.arange(8),
-            jax.random.key(0), model=trained.model, generator=trained.generator, atom_counts=trained.atom_counts,
-            elements=trained.elements, pool=pool,
-        ).latent  # fmt: skip
+        latent = proposed(trained, make_request(trained), pool).latent
         fused = trained.model.apply(params, latent, module.no_conditions(len(config.scalars), 8), method="fuse")
         sizes = trained.model.apply(params, fused, method="heads").num_atoms.argmax(-1)[:, None]
         likely = jax.nn.softmax(trained.model.apply(params, fused, method="stack").species).max(-1)
@@ -148,15 +161,8 @@ def test_a_range_spreads_the_aims(trained):
     def predicted(low: float, high: float) -> np.ndarray:
         request = make_request(trained, scalars={"energy_ev": (low, high)})
         found = generate(trained, request, 8, 0, trained.schedule(2), chunk=8)
-        head = module.propose(
-            weights, *module.as_conditions(request, trained.model.config.scalars),
-            jnp.asarray(request.slots), jnp.arange(8), jax.random.key(0), model=trained.model,
-            generator=trained.generator, atom_counts=trained.atom_counts, elements=trained.elements,
-            pool=100,
-        ).latent  # fmt: skip
         assert np.isfinite(found.crystals.positions).all()
-        head = trained.model.apply({"params": trained.weights["model"]}, head, method="properties")
-        return np.asarray(head[:, 0]) * 0.2 + 0.1
+        return energies(trained, proposed(trained, request, 100, weights))
 
     middle = float(np.median(predicted(0.0, 0.0)))
     narrow, wide = predicted(middle, middle), predicted(middle - 0.1, middle + 0.1)
@@ -187,8 +193,9 @@ def test_cell_and_content_of_a_system_are_those_of_one_composition(trained):
     """As if a person had asked for the formula: the same conditions are fused with the latent."""
     request = make_request(trained, system="Ga-Se", allow_untrained=True)
     table = compositions_of_system(trained.coverage, request, trained.model.config.max_atoms)
+    conditions, spread = module.as_conditions(request, trained.model.config.scalars)
     proposal = module.propose_in_system(
-        trained.weights, *module.as_conditions(request, trained.model.config.scalars), table, jnp.arange(4), jax.random.key(0),
+        trained.weights, conditions, spread, table, jnp.arange(4), jax.random.key(0),
         model=trained.model, generator=trained.generator, atom_counts=trained.atom_counts, elements=trained.elements,
         pool=8,
     )  # fmt: skip
