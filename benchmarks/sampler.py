@@ -2,7 +2,7 @@
 
     python -m benchmarks.sampler --config=configs/paper.py --batch=500 --dtype=bfloat16
 
-Times `vdw_jax.design.generate.place`: proposals made beforehand, a short schedule of the configured kind, and the one
+Times `vdw_jax.design.place.place`: proposals made beforehand, a short schedule of the configured kind, and the one
 encoding at its end, which counts against it. The rate does not depend on the number of calls; the time of the
 paper's 5,000 is an extrapolation and is labelled as one.
 """
@@ -15,7 +15,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from benchmarks import flops, measure, trace
-from vdw_jax.design.generate import Proposal, place
+from vdw_jax.design.place import place
+from vdw_jax.design.propose import Proposal
 from vdw_jax.design.trained import Trained
 from vdw_jax.model.cdvae import CDVAE
 from vdw_jax.training.devices import data_mesh, split_over

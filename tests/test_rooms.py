@@ -25,7 +25,8 @@ ALLOWED: dict[str, set[str]] = {
     "property_model": GROUND | {"structures", "graphs", "training", "pretrained"},
     "metrics": GROUND | {"structures", "graphs"},
     "report": GROUND
-    | {"structures", "graphs", "equivariant", "diffusion", "model", "training", "metrics", "design", "pretrained"},
+    | {"structures", "graphs", "equivariant", "diffusion", "model", "training", "property_model", "metrics", "design"}
+    | {"pretrained"},
     "pretrained": GROUND | {"structures", "graphs", "equivariant", "diffusion", "model", "training"},
     "designer": GROUND | {"structures", "diffusion", "training", "design", "report"},
     "evaluate": GROUND

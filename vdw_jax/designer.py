@@ -30,7 +30,8 @@ from vdw_jax.design.trained import PRETRAINED, Trained, load_trained
 from vdw_jax.diffusion.samplers import Schedule
 from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.describe import sample_rows
-from vdw_jax.report.ranking import add_ranks
+from vdw_jax.report.ranking import rank
+from vdw_jax.report.reference import reference_for
 from vdw_jax.report.relaxation import relax_crystals
 from vdw_jax.report.samples import compare, save_samples, to_crystals, training_part
 from vdw_jax.report.untrained import mark_untrained, untrained_reasons
@@ -322,12 +323,16 @@ class Plan:
             )
         chosen = [crystals[place] for place in kept]
         predicted = [dict(zip(spreads, map(float, found.predicted[place]), strict=True)) for place in kept]
-        rows = sample_rows(chosen, [self.request.asked] * len(kept), predicted)
+        layer_ranges = trained.coverage.layers
+        rows = sample_rows(chosen, [self.request.asked] * len(kept), predicted, layer_ranges=layer_ranges)
         rows = mark_untrained(chosen, rows, self.request.untrained, trained.elements)
         compared = compare(chosen, training_part(trained))
-        rows = add_ranks([row | found for row, found in zip(rows, compared, strict=True)], spreads)
+        rows = [row | found for row, found in zip(rows, compared, strict=True)]
+        rows = rank(chosen, rows, spreads, reference_for(trained))
         designs = sorted(map(Design, chosen, rows), key=lambda design: design.record["rank"])
-        record = self.record | {"not_finite": len(crystals) - len(kept)}
+        # What ranking again needs, where the model is not at hand: after a relaxation of the written files.
+        ranking = {"spreads": spreads, "layer_ranges": dict(layer_ranges)}
+        record = self.record | {"not_finite": len(crystals) - len(kept), "ranking": ranking}
         if len(crystals) < self.num_samples:
             record["finished"] = len(crystals)
         return Designs(designs, record, self.notes, trained)

@@ -12,7 +12,8 @@ from vdw_jax.types import BULK, SLAB
 
 def test_a_bilayer_is_described(slab):
     row = describe(slab)
-    assert row["valid"] and row["bilayer"] and row["layers"] == 2
+    assert row["valid"] and row["problems"] == "-" and row["bilayer"] and row["layers"] == 2
+    assert row["thickness_angstrom"] == pytest.approx(4.7 + 3.1 + 4.7)
     assert row["gap_angstrom"] == pytest.approx(3.1)
     assert row["min_distance_angstrom"] == pytest.approx(2.5)  # metal over metal
     assert row["lattice_constant_angstrom"] == pytest.approx(3.9)
@@ -28,6 +29,27 @@ def test_bulk_has_no_layers(bulk):
     assert row["valid"] and row["spacegroup"] == "Fm-3m (225)" and row["layer_group"] == "-"
     assert row["min_distance_angstrom"] == pytest.approx(2.82)
     assert row["layers"] is None and row["bilayer"] is None and row["layer_names"] == "-"
+
+
+RANGES = {"num_layers": [2, 2], "interlayer_distance_angstrom": [2.6, 4.2], "layer_thickness_angstrom": [4.2, 8.0]}
+
+
+def test_valid_means_what_the_data_have(slab, make_slab):
+    assert describe(slab, layer_ranges=RANGES)["valid"]
+    far = describe(make_slab(gap=4.45), layer_ranges=RANGES)
+    assert not far["valid"] and far["problems"] == "interlayer distance 4.45 A is outside 2.60 to 4.20 A of the data"
+    assert far["structure_valid"] and far["composition_valid"]
+    alone = Crystal("alone", slab.atomic_numbers[:4], slab.positions[:4], slab.cell)
+    assert describe(alone)["valid"]
+    assert describe(alone, layer_ranges=RANGES)["problems"] == "1 bonded piece, not 2"
+
+
+def test_a_slab_in_pieces_is_not_valid(slab):
+    positions = slab.positions.copy()
+    positions[0, 2] -= 3.0
+    row = describe(Crystal("pieces", slab.atomic_numbers, positions, slab.cell))
+    assert row["structure_valid"] and row["composition_valid"] and not row["valid"]
+    assert row["problems"] == "1 of 3 bonded pieces is not a sheet"
 
 
 def test_close_atoms_are_invalid(slab):
@@ -68,7 +90,8 @@ def test_ugly_crystals_are_described_too(what, periodicity):
     fields = GOOD | UGLY[what]
     row = describe(Crystal("ugly", fields["numbers"], fields["positions"], fields["cell"], periodicity))
     assert row.keys() == describe(Crystal("good", *GOOD.values())).keys()
-    assert row["valid"] is (what == "one atom")
+    assert row["valid"] is (what == "one atom" and periodicity == BULK)
+    assert (row["problems"] == "-") is row["valid"]
     assert isinstance(row["spacegroup"], str)
     if what in ("not a number", "infinite cell", "no cell", "no atoms"):
         assert row["spacegroup"] == "-" and row["layers"] is None

@@ -36,7 +36,7 @@ class Request:
     scalar_mask: np.ndarray  # [S] bool
     composition: np.ndarray  # [E] float32, atomic fractions
     slots: np.ndarray  # [N] int32, the atomic numbers that the cell has to hold, all 0 if the model is to choose them
-    system: tuple[int, ...] = ()  # atomic numbers, the only ones that the cell may hold; () for any
+    system: tuple[int, ...] = ()  # atomic numbers, all that the cell holds; () for any
     asked: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # as it was asked for, for tables
     notes: tuple[str, ...] = ()  # what of it lies outside the training data
     untrained: str = ""  # what of it the model does not cover; "" where it covers all
@@ -145,7 +145,7 @@ def make_request(
     Args:
       formula: such as "GaInSSe2"; None for any.
       scalars: wanted values or ranges by name, each a condition that the model was trained with.
-      system: chemical system such as "Ga-In-S-Se": no other elements, and of several proposals those with all of them.
+      system: chemical system such as "Ga-In-S-Se": every cell holds all of these elements and no others.
       hold_counts: place exactly the atoms of the formula; otherwise it is only a condition, and the model chooses how
         many atoms of each element there are.
       allow_untrained: go on with what the model does not cover, and say so in `untrained`.
@@ -153,7 +153,8 @@ def make_request(
     Raises:
       NotCoveredError: the model does not cover it (`coverage.Coverage`).
       RequestError: a formula or system that cannot be read, a formula that is too large or holds other elements than
-        the system, an unknown condition, a value that is no number, or an empty range.
+        the system or fewer, more elements than atoms, an unknown condition, a value that is no number, or an empty
+        range.
     """
     config = trained.model.config
     asked: dict[str, Any] = {}
@@ -167,6 +168,12 @@ def make_request(
         others = [SYMBOLS[number - 1] for number in counts if number not in elements]
         if others:
             raise RequestError(f"{formula} holds {', '.join(others)}, which {system} does not")
+        lacking = [SYMBOLS[number - 1] for number in elements if number not in counts]
+        if lacking:
+            raise RequestError(f"{formula} lacks {', '.join(lacking)}, which {system} names")
+    if len(elements) > max(trained.atom_counts):
+        most = max(trained.atom_counts)
+        raise RequestError(f"{system} names {len(elements)} elements; a cell holds at most {most} atoms")
     answer = trained.coverage.covers(formula, chemical_system=system, targets=targets)
     if not answer and not allow_untrained:
         raise NotCoveredError(refusal(answer, trained.coverage))

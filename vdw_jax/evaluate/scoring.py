@@ -255,7 +255,10 @@ def _described(crystals: Sequence[Crystal], settings: Settings) -> list[dict[str
 
 
 def _describe(_: None, crystal: Crystal) -> dict[str, Any]:
-    return {"id": crystal.id} | describe(crystal)
+    row = {"id": crystal.id} | describe(crystal)
+    # Published measures mean CDVAE's two tests, whatever else a chemist objects to.
+    row["valid"] = row["structure_valid"] and row["composition_valid"]
+    return row
 
 
 def _registry(_: None, pair: tuple[Crystal, Crystal]) -> tuple[bool, bool]:

@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 from pymatgen.core import Element
 
 from vdw_jax.metrics.layers import LayerStack, find_layers
-from vdw_jax.metrics.validity import MAX_ATOMIC_NUMBER, MIN_VOLUME_ANGSTROM3, composition_is_valid, pair_distances
+from vdw_jax.metrics.validity import (
+    MAX_ATOMIC_NUMBER,
+    MIN_DISTANCE_ANGSTROM,
+    MIN_VOLUME_ANGSTROM3,
+    composition_is_valid,
+    pair_distances,
+)
 from vdw_jax.types import SLAB
 
 if TYPE_CHECKING:
@@ -181,9 +187,10 @@ def _close_contact(numbers: NDArray, positions: NDArray, cell: NDArray, periodic
     except (ValueError, RuntimeError, np.linalg.LinAlgError) as error:
         return [str(error)]
     radii = covalent_radii[numbers]
-    factor = distances / (radii[:, None] + radii)
-    first, second = divmod(int(np.argmin(factor)), len(numbers))
-    if factor[first, second] >= SHORTEST_BOND_FACTOR:
+    limits = np.maximum(SHORTEST_BOND_FACTOR * (radii[:, None] + radii), MIN_DISTANCE_ANGSTROM)
+    nearness = distances / limits
+    first, second = divmod(int(np.argmin(nearness)), len(numbers))
+    if nearness[first, second] > 1:
         return []
     names = f"{Element.from_Z(int(numbers[first])).symbol} and {Element.from_Z(int(numbers[second])).symbol}"
     return [f"{names} are {distances[first, second]:.2f} A apart"]

@@ -130,6 +130,8 @@ def fit_property_model(
         "fit": dataclasses.asdict(fit),
         "split": split,
         "data_hash": data.content_hash(),
+        "elements": sorted(map(int, set(data.atomic_numbers[data.atomic_numbers > 0].tolist()))),
+        "atom_counts": sorted(map(int, set(data.num_atoms.tolist()))),
         "device": jax.devices()[0].device_kind,
         "jax": jax.__version__,
         "seconds": round(time.monotonic() - started, 1),

@@ -18,7 +18,7 @@ from vdw_jax.training.export import FACTS_NAME, WEIGHTS_NAME, check_weights_sha2
 from vdw_jax.training.facts import read_own_json, write_facts
 from vdw_jax.training.labels import in_units
 from vdw_jax.training.rules import ANY_NUMBER, SIZE, TEXT, YES_OR_NO, Rules, above, find_faults, several, whole
-from vdw_jax.types import CrystalBatch
+from vdw_jax.types import CrystalBatch, Periodicity
 
 SHIPPED = Path(__file__).parents[1] / "pretrained" / "property_model"
 """The one that ships, for `formation_energy_ev`."""
@@ -46,6 +46,27 @@ class PropertyModel:
     model: CGCNN
     params: Any
     facts: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        """The property that is predicted, such as "formation_energy_ev"."""
+        return self.model.config.label
+
+    @property
+    def most_atoms(self) -> int:
+        """Atoms of the largest cell that it covers; 0 if that is not on record."""
+        return max(self.facts.get("atom_counts", ()), default=0)
+
+    def covers(self, atomic_numbers: np.ndarray, periodicity: Periodicity) -> bool:
+        """Whether its training data have these elements, in cells of so many atoms, with these periods.
+
+        Args:
+          atomic_numbers: [n] int, without padding.
+          periodicity: which of a, b, c are periods.
+        """
+        elements, sizes = self.facts.get("elements", ()), self.facts.get("atom_counts", ())
+        same_periods = tuple(periodicity) == tuple(self.model.config.periodicity)
+        return same_periods and len(atomic_numbers) in sizes and set(map(int, atomic_numbers)) <= set(elements)
 
     def predict(self, batch: CrystalBatch, chunk: int = 256) -> np.ndarray:
         """The property of each crystal, in the unit of the label; [B] float64. NaN for what is not finite.

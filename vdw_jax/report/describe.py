@@ -11,6 +11,7 @@ import numpy as np
 import spglib
 from pymatgen.core import Element
 
+from vdw_jax.metrics.layer_validity import crystal_problems, lattice_constant_angstrom, layer_problems
 from vdw_jax.metrics.layers import find_layers, layer_names, species_sequence
 from vdw_jax.metrics.stacking import stacking_signature
 from vdw_jax.metrics.validity import check_validity, min_distance
@@ -22,14 +23,21 @@ UNKNOWN = "-"
 SYMPREC_ANGSTROM = 0.1
 
 
-def describe(crystal: Crystal, symprec_angstrom: float = SYMPREC_ANGSTROM) -> dict[str, Any]:
+def describe(
+    crystal: Crystal,
+    symprec_angstrom: float = SYMPREC_ANGSTROM,
+    *,
+    layer_ranges: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Everything the table of samples says about one crystal. Never raises, however odd the crystal.
 
-    Keys: `formula`, `atoms`, `valid`, `structure_valid`, `composition_valid`, `min_distance_angstrom`,
-    `lattice_constant_angstrom` (of a slab: root of a x b over root of sin 120 degrees), `layers`,
-    `gap_angstrom` (of the facing planes; the smallest where there are several), `bilayer`, `layer_names`,
-    `spacegroup` (spglib, of a slab with its vacuum), `layer_group` (spglib, of a slab), `sequence` (species along z,
-    the same for the flip), `stacking` (`stacking.stacking_signature`).
+    Keys: `formula`, `atoms`, `valid` (no `problems`), `problems` (`layer_validity.layer_problems`, of bulk
+    `crystal_problems`; `-` for none), `structure_valid` and `composition_valid` (CDVAE's tests),
+    `min_distance_angstrom`, `lattice_constant_angstrom` (of a slab: root of a x b over root of sin 120 degrees),
+    `thickness_angstrom` (of a slab: its highest atom over its lowest), `layers`, `gap_angstrom` (of the facing planes;
+    the smallest where there are several), `bilayer`, `layer_names`, `spacegroup` (spglib, of a slab with its vacuum),
+    `layer_group` (spglib, of a slab), `sequence` (species along z, the same for the flip), `stacking`
+    (`stacking.stacking_signature`).
 
     What does not apply (layers of bulk) or cannot be computed is None where a number or a verdict is
     expected and `-` where a text is.
@@ -37,16 +45,21 @@ def describe(crystal: Crystal, symprec_angstrom: float = SYMPREC_ANGSTROM) -> di
     Args:
       crystal: any.
       symprec_angstrom: tolerance of the space group.
+      layer_ranges: what the training data have, as `layer_validity.layer_ranges` makes it: another number of layers, or
+        one that is thicker or farther away, is a problem. Without it any number of layers is none.
     """
+    problems = _problems(crystal, layer_ranges or None)
     validity = check_validity(crystal.atomic_numbers, crystal.positions, crystal.cell, crystal.periodicity)
     row: dict[str, Any] = {
         "formula": crystal.formula,
         "atoms": len(crystal.atomic_numbers),
-        "valid": validity.valid,
+        "valid": not problems,
+        "problems": "; ".join(problems) or UNKNOWN,
         "structure_valid": validity.structure,
         "composition_valid": validity.composition,
         "min_distance_angstrom": None,
         "lattice_constant_angstrom": None,
+        "thickness_angstrom": None,
         "layers": None,
         "gap_angstrom": None,
         "bilayer": None,
@@ -73,11 +86,19 @@ def describe(crystal: Crystal, symprec_angstrom: float = SYMPREC_ANGSTROM) -> di
     return row
 
 
+def _problems(crystal: Crystal, layer_ranges: Mapping[str, Any] | None) -> tuple[str, ...]:
+    structure = crystal.atomic_numbers, crystal.positions, crystal.cell
+    if not crystal.is_slab:
+        return crystal_problems(*structure, crystal.periodicity)
+    num_layers = layer_ranges and layer_ranges["num_layers"][0]
+    return layer_problems(*structure, num_layers=num_layers, ranges=layer_ranges)
+
+
 def _describe_layers(crystal: Crystal) -> dict[str, Any]:
-    area = float(np.linalg.norm(np.cross(crystal.cell[0], crystal.cell[1])))
     stack = find_layers(crystal.atomic_numbers, crystal.positions, crystal.cell)
     return {
-        "lattice_constant_angstrom": float(np.sqrt(area / np.sin(np.radians(120)))),
+        "lattice_constant_angstrom": lattice_constant_angstrom(crystal.cell),
+        "thickness_angstrom": float(np.ptp(crystal.positions[:, 2])),
         "layers": stack.num_layers,
         "gap_angstrom": min(stack.gaps_angstrom) if stack.gaps_angstrom else None,
         "bilayer": stack.is_bilayer,
@@ -122,13 +143,16 @@ def sample_rows(
     crystals: Sequence[Crystal],
     asked: Sequence[Mapping[str, Any]] | None = None,
     predicted: Sequence[Mapping[str, Any]] | None = None,
+    *,
+    layer_ranges: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """The rows that `writer.write_samples` takes: what was asked, what is predicted, and what is there.
 
     Args:
       crystals: the samples.
       asked: for each, what was asked of it, as `{"formula": "GaInSSe2"}`; columns `asked_formula`, ...
-      predicted: for each, what a property model says; columns `predicted_...`.
+      predicted: for each, what the model's property head says; columns `predicted_...`.
+      layer_ranges: as for `describe`.
 
     Raises:
       ValueError: the lists differ in length.
@@ -140,7 +164,7 @@ def sample_rows(
         raise ValueError(f"{len(crystals)} crystals, {len(asked)} asked, {len(predicted)} predicted")
     rows = []
     for crystal, wish, guess in zip(crystals, asked, predicted, strict=True):
-        described = describe(crystal)
+        described = describe(crystal, layer_ranges=layer_ranges)
         row: dict[str, Any] = {"id": crystal.id, "formula": described.pop("formula")}
         row |= {f"asked_{key}": value for key, value in wish.items()}
         row |= {f"predicted_{key}": value for key, value in guess.items()}

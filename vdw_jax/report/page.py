@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from vdw_jax.metrics.layers import BOND_FACTOR
 from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.layout import PAGE_NAME as PAGE_NAME
-from vdw_jax.report.ranking import RULE, asked_ranges, is_number
+from vdw_jax.report.ranking import asked_ranges, column_of, is_number, rule
 from vdw_jax.report.untrained import untrained_reasons
 from vdw_jax.structures.elements import SYMBOLS
 
@@ -61,10 +61,21 @@ _LABELS = {
     "relaxed_gap_after": "gap after relaxation",
     "structure_valid": "distances valid",
     "composition_valid": "composition valid",
+    "evaluated_by": "source of values",
     "untrained": "outside the training",
 }
-_PREFIXES = {"asked_": "asked", "predicted_": "got", "miss_": "miss", "unrelaxed_": "unrelaxed", "relaxed_": "relaxed"}
+_PREFIXES = {
+    "asked_": "asked",
+    "predicted_": "got",
+    "evaluated_": "reference model",
+    "miss_": "miss",
+    "unrelaxed_": "unrelaxed",
+    "relaxed_": "relaxed",
+}
+"""How a column of such a name is headed, behind what it is about."""
 _HINTS = {
+    "valid": "distances, charge, whole layers, and their number, distance and thickness as in the training data",
+    "problems": "why a candidate is not valid",
     "nearest_rms_angstrom": "root mean square displacement to the nearest training structure of the same atoms; "
     "another stacking is about 1 Å away",
     "novel": "no structure of the training data matches at a tolerance that tells stackings apart",
@@ -106,7 +117,7 @@ def render_page(
     title = _title(rows)
     data = {
         "title": title,
-        "rule": RULE,
+        "rule": rule(rows),
         "left_out": left_out,
         "untrained": untrained_reasons(rows),
         "record": record or {},
@@ -188,7 +199,7 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         label, unit = label_and_unit(key)
         if len(asked) == 1 and key.split("_", 1)[-1] == asked[0]:
             label = label.rpartition(", ")[2]  # the title names the one target
-        got = key.startswith(("predicted_", "miss_")) and key.split("_", 1)[1] in asked
+        got = key.startswith(("predicted_", "evaluated_", "miss_")) and key.split("_", 1)[1] in asked
         varies = key.startswith("asked_") and not _constant(rows, key)
         columns.append({
             "key": key,
@@ -198,7 +209,7 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "kind": _kind(values),
             "shown": key in _IN_TABLE or got or varies,
         })  # fmt: skip
-    targets = [key for key in keys if key.startswith(("asked_", "predicted_", "miss_"))]
+    targets = [key for key in keys if key.startswith(("asked_", "predicted_", "evaluated_", "miss_"))]
     first = {key: place for place, key in enumerate([*_IN_TABLE[:3], *targets, *_IN_TABLE[3:]])}
     return sorted(columns, key=lambda column: first.get(column["key"], len(first)))
 
@@ -252,7 +263,8 @@ def _targets(rows: Sequence[Mapping[str, Any]], training: Mapping[str, NDArray])
     for name in dict.fromkeys(key.split("_", 1)[1] for key in keys):
         if name in ends:
             continue
-        asked, got = ([row.get(f"{what}_{name}") for row in rows] for what in ("asked", "predicted"))
+        column = column_of(rows, name)
+        asked, got = [row.get(f"asked_{name}") for row in rows], [row.get(column) for row in rows]
         values = [float(value) for value in (*asked, *got, *ranges.get(name, ())) if is_number(value)]
         if not values:
             continue
@@ -267,7 +279,7 @@ def _targets(rows: Sequence[Mapping[str, Any]], training: Mapping[str, NDArray])
             "label": label,
             "unit": unit,
             "asked": f"asked_{name}" if any(map(is_number, asked)) else None,
-            "got": f"predicted_{name}",
+            "got": column,
             "range": [_plain(low), _plain(high)],
             "training": counts,
         })  # fmt: skip

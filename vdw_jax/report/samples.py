@@ -17,7 +17,7 @@ from vdw_jax.metrics import novelty
 from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.describe import UNKNOWN
 from vdw_jax.report.page import PAGE_NAME, render_page
-from vdw_jax.report.table import text_table
+from vdw_jax.report.table import all_columns, text_table
 from vdw_jax.report.untrained import COLUMN as UNTRAINED
 from vdw_jax.report.writer import write_samples
 from vdw_jax.structures.dataset import CrystalDataset
@@ -144,10 +144,12 @@ def short_table(rows: Sequence[Mapping[str, Any]], max_rows: int = 20) -> str:
         "bilayer": "bilayer",
         "spacegroup": "space group",
     }
-    scalars = [key for row in rows[:1] for key in row if key.startswith("predicted_")]
-    asked = [key.replace("predicted", "asked", 1) for key in scalars]
-    asked = [key for key in asked if any(key in row for row in rows[:1])]
-    renamed = {key: key.split("_")[0] for key in asked + scalars} if len(scalars) == 1 else {}
+    got = ("predicted_", "evaluated_")
+    scalars = [key for key in all_columns(rows) if key.startswith(got)]
+    asked = [f"asked_{key.split('_', 1)[1]}" for key in scalars]
+    asked = [key for key in dict.fromkeys(asked) if any(key in row for row in rows[:1])]
+    is_single = len({key.split("_", 1)[1] for key in scalars}) == 1
+    renamed = {key: key.split("_")[0] for key in asked + scalars} if is_single else {}
     named |= {key: renamed.get(key, key) for key in asked + scalars}
     shown = [{title: row.get(key) for key, title in named.items()} for row in rows]
     if any(row.get(UNTRAINED) for row in rows):
