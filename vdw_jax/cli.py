@@ -15,10 +15,10 @@ from vdw_jax import __version__
 COMMANDS = {
     "sample": ("vdw_jax.commands.sample", "designs crystals: a formula, elements or properties to structures"),
     "train": ("vdw_jax.commands.train", "trains a model from a config"),
-    "check": ("vdw_jax.structures.check", "says what is in a file of structures, and what is wrong with it"),
+    "check": ("vdw_jax.commands.check", "says what is in a file of structures, and what is wrong with it"),
     "evaluate": ("vdw_jax.evaluate.cli", "measures a model, or the structures that any generator wrote"),
-    "relax": ("vdw_jax.report.relaxation", "relaxes candidates with a machine-learning potential"),
-    "handover": ("vdw_jax.report.handover", "writes candidates for VASP, GPAW, ASE and others"),
+    "relax": ("vdw_jax.commands.relax", "relaxes candidates with a machine-learning potential"),
+    "handover": ("vdw_jax.commands.handover", "writes candidates for VASP, GPAW, ASE and others"),
     "page": ("vdw_jax.commands.page", "makes the page of a folder of candidates again"),
 }
 """What each word runs, and what it is for."""

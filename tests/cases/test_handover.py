@@ -9,7 +9,7 @@ import pytest
 from ase.db import connect
 
 from tests.report.conftest import gas_on_inse
-from vdw_jax.report import handover, relaxation
+from vdw_jax.commands import handover, relax
 from vdw_jax.report.writer import write_samples
 
 ALL = ["gpaw", "poscar", "samples.db", "samples.parquet", "vasp"]
@@ -61,7 +61,7 @@ def test_03_names_that_are_no_keys_of_ase(case, run, tmp_path, name, column, key
 def test_14_what_is_not_finite_is_not_converged(case, samples, run, monkeypatch, potential, problem):
     folder = samples("14")
     monkeypatch.syspath_prepend(str(case("14")))
-    answer = run(relaxation.main, folder, f"--potential=broken_potentials:{potential}", "--quiet")
+    answer = run(relax.main, folder, f"--potential=broken_potentials:{potential}", "--quiet")
     assert answer.code == 0, answer.err
     means = next(line for line in answer.out.splitlines() if "converged; on average" in line)
     assert means.startswith("0 of 2 converged") and "nan" not in means and "inf" not in means
@@ -79,6 +79,6 @@ def test_21_ids_never_leave_the_folder(samples, run, tmp_path, form):
     assert answer.code == 2 and answer.out == ""
     assert answer.err.count("\n") == 1 and "'../../../escaped0'" in answer.err
     assert sorted(tmp_path.rglob("*")) == before
-    answer = run(relaxation.main, folder, "--potential=tests.report.test_relaxation:still")
+    answer = run(relax.main, folder, "--potential=tests.report.test_relaxation:still")
     assert answer.code == 2 and "'../../../escaped0'" in answer.err
     assert sorted(tmp_path.rglob("*")) == before

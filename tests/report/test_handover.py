@@ -18,10 +18,11 @@ from pymatgen.io.cif import CifWriter
 from pymatgen.io.vasp.inputs import Incar, Kpoints, Poscar
 
 from tests.report.conftest import gas_on_inse, rocksalt
-from vdw_jax.report import handover
+from vdw_jax.commands import handover
+from vdw_jax.report.candidates import HandoverError, read_samples
 from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.describe import sample_rows
-from vdw_jax.report.handover import HandoverError, hand_over, read_samples
+from vdw_jax.report.handover import hand_over
 from vdw_jax.report.ranking import add_ranks
 from vdw_jax.report.vasp import write_vasp
 from vdw_jax.report.writer import write_samples

@@ -376,13 +376,14 @@ def test_what_was_interrupted_for_other_candidates_is_no_beginning(make_slab, tm
 
 
 def test_the_command_says_that_it_was_interrupted(make_slab, tmp_path, monkeypatch, capsys):
+    from vdw_jax.commands import relax
     from vdw_jax.report import relaxation
 
     folder = four(make_slab, tmp_path)
     monkeypatch.setattr(relaxation, "create_calculator", lambda name: Interrupting(2))
     monkeypatch.setattr(sys, "argv", ["relaxation", str(folder), "--potential=toy", "--quiet"])
     with pytest.raises(SystemExit) as stopped:
-        relaxation.main()
+        relax.main()
     assert stopped.value.code == 130
     assert "the same command goes on" in capsys.readouterr().err
 

@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from vdw_jax.commands.relax import POTENTIALS
 from vdw_jax.pretrained import SHIPPED
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
@@ -24,9 +25,6 @@ if TYPE_CHECKING:  # imported where they are used, so that --help answers at onc
 
 SAMPLERS = ("annealed_langevin", "few_step_langevin", "predictor_corrector", "heun", "dpm_solver")
 """Those of `diffusion.samplers`, which takes seconds to import."""
-POTENTIALS = (
-    "sevennet (with D3), chgnet, mace, or package.module:function that makes an ASE calculator; +d3 behind adds D3"
-)
 
 _STOPPING = "stopping after the candidates that are being made; once more stops at once and writes nothing"
 _TAKES_NEGATIVE = ("--target_energy", "--target")

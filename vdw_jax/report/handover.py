@@ -11,12 +11,10 @@ handover/
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +22,7 @@ from typing import Any
 
 from ase.io import write as ase_write
 
-from vdw_jax.report.candidates import HandoverError, choose, read_candidates, read_samples
+from vdw_jax.report.candidates import HandoverError, choose, read_candidates
 from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.database import changed_names, write_database
 from vdw_jax.report.layout import (
@@ -204,52 +202,7 @@ FORMATS: dict[str, tuple[str, Callable[[Path, Sequence[Crystal], Rows], None]]] 
 """What each format is called in the output, and how it is written."""
 
 
-def main() -> None:
-    """Entry point."""
-    parser = argparse.ArgumentParser(
-        prog="python -m vdw_jax.report.handover",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("directory", help="what sample.py wrote, or a file or folder of structures")
-    usual = [name for name in FORMATS if name != "flow"]
-    parser.add_argument(
-        "--formats", default=",".join(usual), help=f"of {', '.join(FORMATS)}; default: %(default)s"
-    )
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--ids", metavar="ID,ID", help="these candidates; default: all")
-    which.add_argument("--best", metavar="N", type=int, help="the N best by rank")
-    parser.add_argument(
-        "--out", metavar="DIR", help="default: handover, in the directory or beside the file"
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace what is there of the same formats"
-    )
-    given = parser.parse_args()
-    ids = None if given.ids is None else [name for name in given.ids.split(",") if name]
+if __name__ == "__main__":  # the name that it had before there was `vdw-jax handover`
+    from vdw_jax.commands.handover import main
 
-    def note(text: str) -> None:
-        print(f"note: {text}", file=sys.stderr)
-
-    try:
-        written = hand_over(
-            given.directory,
-            given.formats.split(","),
-            ids,
-            given.best,
-            given.out,
-            overwrite=given.overwrite,
-            on_note=note,
-        )
-    except (ValueError, OSError) as error:
-        print(f"handover: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    for path in written:
-        print(path)
-
-
-__all__ = ["FORMATS", "HandoverError", "choose", "hand_over", "main", "read_samples"]
-
-if __name__ == "__main__":
     main()

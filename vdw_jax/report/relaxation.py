@@ -1,7 +1,4 @@
-"""Relaxes candidates with a potential.
-
-    python -m vdw_jax.report.relaxation samples/GaInSSe2-seed0 --potential=chgnet+d3 --best=10
-    python -m vdw_jax.report.relaxation structures.cif --potential=sevennet
+"""Relaxes candidates with a potential: `vdw-jax relax samples/GaInSSe2-seed0 --potential=sevennet`.
 
 Atoms and the cell move, of a slab a and b alone (its vacuum stays). What comes out lies in `relaxed-<potential>` in the
 folder of the candidates, or beside a file or folder of other structures, under the same ids: a page, CIF, extended XYZ,
@@ -11,10 +8,8 @@ keeps what is finished; the same command goes on.
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from vdw_jax.report.candidates import (
-    HandoverError,
     choose,
     read_candidates,
     read_samples,
@@ -36,7 +30,7 @@ from vdw_jax.report.ranking import add_ranks
 from vdw_jax.report.relaxing import KEYS, MOST_STEPS, relax_crystal
 from vdw_jax.report.table import text_table
 from vdw_jax.report.writer import refuse_existing, write_samples
-from vdw_jax.structures.potentials import CHOICE, create_calculator
+from vdw_jax.structures.potentials import create_calculator
 from vdw_jax.training.interrupt import GracefulExit
 from vdw_jax.training.progress import Progress
 
@@ -52,8 +46,6 @@ COMPUTED = {
 """Targets whose value for the relaxed structure is computed or measured, and the column that holds it."""
 
 _OF_RANKING = ("rank", "formula_met", "chemical_system_met", "on_front", "evaluated_by")
-
-_INTERRUPTED_STATUS = 130
 """Of a command that Ctrl-C ended, as shells have it."""
 
 
@@ -310,45 +302,7 @@ def _problems(rows: Sequence[Mapping[str, Any]], most: int = 5) -> list[str]:
     )
 
 
-def main() -> None:
-    """Entry point."""
-    parser = argparse.ArgumentParser(
-        prog="python -m vdw_jax.report.relaxation", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
-    )  # fmt: skip
-    parser.add_argument("directory", help="what sample.py wrote, or a file or folder of structures")
-    parser.add_argument("--potential", required=True, help=CHOICE)
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--ids", metavar="ID,ID", help="these candidates; default: all")
-    which.add_argument("--best", metavar="N", type=int, help="the N best by rank")
-    parser.add_argument(
-        "--steps", metavar="N", type=int, default=MOST_STEPS, help="at most; default: %(default)s"
-    )
-    parser.add_argument(
-        "--out",
-        metavar="DIR",
-        help="default: relaxed-POTENTIAL, in the directory or beside the file",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace an earlier output")
-    parser.add_argument("--quiet", action="store_true", help="no progress line")
-    given = parser.parse_args()
-    ids = None if given.ids is None else [name for name in given.ids.split(",") if name]
-    try:
-        if given.steps < 0:
-            raise HandoverError(f"--steps is at least 0, not {given.steps}")
-        target, told = relax_samples(
-            given.directory, given.potential, ids, given.best, most_steps=given.steps, out=given.out,
-            overwrite=given.overwrite, quiet=given.quiet, on_note=lambda text: print(f"note: {text}", file=sys.stderr),
-        )  # fmt: skip
-    except (ValueError, OSError) as error:
-        print(f"relaxation: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    print(summary(told))
-    print(target)
-    if num_interrupted(told):
-        print("relaxation: stopped; the same command goes on with those that are not relaxed", file=sys.stderr)
-        raise SystemExit(_INTERRUPTED_STATUS)
+if __name__ == "__main__":  # the name that it had before there was `vdw-jax relax`
+    from vdw_jax.commands.relax import main
 
-
-if __name__ == "__main__":
     main()
