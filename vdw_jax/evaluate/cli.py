@@ -19,15 +19,16 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vdw_jax.evaluate.reference import FAMILIES, Reference, ReferenceError, load_reference, reference_of
-from vdw_jax.structures.source import SOURCES
 from vdw_jax.training.seeds import seed_argument
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
+    from vdw_jax.evaluate.reference import Reference
     from vdw_jax.evaluate.scoring import EnergyModel
     from vdw_jax.types import Periodicity
 
 PARTS = ("reconstruction", "generation", "conditional")
+FAMILIES = ("j2dh8", "iii_vi")
+"""Those of `evaluate.reference`."""
 
 
 class UsageError(ValueError):
@@ -155,6 +156,7 @@ def _generate(given: argparse.Namespace, parts: tuple[str, ...]) -> None:
         raise FileExistsError(f"{foreign[0]} was not written by an evaluation, so it will not be overwritten")
     from vdw_jax.design.trained import PRETRAINED, load_trained
     from vdw_jax.evaluate import generating
+    from vdw_jax.evaluate.reference import reference_of
 
     checkpoint = given.checkpoint or PRETRAINED
     trained = load_trained(checkpoint)
@@ -213,12 +215,15 @@ def _score(given: argparse.Namespace, part: str) -> None:
 
 
 def _stored(record: dict[str, Any]) -> Reference:
+    from vdw_jax.evaluate.reference import load_reference
+
     return load_reference(record["data"], record["data_hash"])
 
 
 def _read(given: argparse.Namespace, part: str):
     """Samples, and the reference where it is not that of a record."""
     from vdw_jax.evaluate import samples as reading
+    from vdw_jax.evaluate.reference import load_reference
     from vdw_jax.types import SLAB
 
     if given.structures is None:
@@ -277,6 +282,8 @@ def _agreed(told: str, of_data: Periodicity) -> str | Periodicity:
 
 
 def _data_settings(given: argparse.Namespace) -> dict[str, Any]:
+    from vdw_jax.structures.source import SOURCES
+
     named = given.data or "j2dh8"
     is_file = named not in SOURCES
     if is_file and not Path(named).exists():
@@ -336,4 +343,4 @@ def _page(given: argparse.Namespace) -> None:
         write_text_atomically(given.out, text)
 
 
-__all__ = ["ReferenceError", "UsageError", "energy_model", "main", "parser"]
+__all__ = ["UsageError", "energy_model", "main", "parser"]
