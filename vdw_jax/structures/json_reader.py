@@ -166,7 +166,7 @@ def _column_table(path: Path, document: dict[str, Any]) -> list[tuple[str | None
     for name, values in document.items():
         if isinstance(values, dict | list):  # single values belong to the table, not to its rows
             alike = type(values) is type(column) and len(values) == len(column)
-            if not alike or (isinstance(values, dict) and values.keys() != column.keys()):
+            if not alike or (isinstance(values, dict) and set(values) != set(keys)):
                 raise DataError(
                     f"{path}: columns {holder!r} and {name[:40]!r} do not have the same rows"
                 )
