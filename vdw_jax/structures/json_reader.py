@@ -24,6 +24,7 @@ from typing import Any
 from vdw_jax.structures.ase_database import is_ase_database, read_json_database
 from vdw_jax.structures.contents import as_text, read_content
 from vdw_jax.structures.entries import (
+    MOST_STRUCTURES,
     Entry,
     Reading,
     StructureError,
@@ -111,6 +112,8 @@ def _repeated_in(item: Any) -> str | None:
 
 def _items(path: Path, document: Any, within: bool = False) -> list[tuple[str | None, Any]]:
     """Structures and entries, each with its name where the layout gives one."""
+    if isinstance(document, dict | list) and len(document) > MOST_STRUCTURES:
+        raise DataError(f"{path}: more than {MOST_STRUCTURES} structures. Split it into smaller files")
     if _holder(document) is not None:
         return [(None, document)]
     if isinstance(document, dict):
