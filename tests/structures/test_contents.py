@@ -111,6 +111,13 @@ def test_json_that_is_deep_or_wide(tmp_path, monkeypatch):
         read(tmp_path / "wide.json")
 
 
+def test_json_of_too_many_items(tmp_path, monkeypatch):
+    monkeypatch.setattr(json_reader, "MOST_STRUCTURES", 8)
+    (tmp_path / "a.json").write_text("[" + ",".join(["0.5"] * 9) + "]")
+    with pytest.raises(DataError, match="more than 8 structures"):
+        read(tmp_path / "a.json")
+
+
 def test_too_many_structures_or_values(tmp_path, monkeypatch):
     frame = '1\nLattice="9 0 0 0 9 0 0 0 9" id=m{} one=1 two=2\nH 0 0 0\n'
     (tmp_path / "a.extxyz").write_text("".join(frame.format(place) for place in range(9)))

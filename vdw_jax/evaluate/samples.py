@@ -109,7 +109,8 @@ def read_structures(path: Path, periodicity: str | Periodicity, *, all_usable: b
     rows = [row for row in found.rows if not _is_of_a_table(row)]
     if not rows:
         raise SamplesError(f"{path}: no structures")
-    crystals, asked = [], []
+    crystals: list[Crystal] = []
+    asked: list[dict[str, Any]] = []
     for place, row in enumerate(rows):
         if isinstance(row, Problem):
             crystals.append(nothing(row.id or f"s{place:04d}", found.periodicity))

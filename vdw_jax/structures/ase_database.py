@@ -40,7 +40,11 @@ LONGEST_FIELD = 64 * 2**20
 MOST_STEPS = 50_000_000
 """Instructions of SQLite for one row; a table that is computed without end stops here."""
 
-_ARRAYS = {"numbers": np.dtype("<i4"), "positions": np.dtype("<f8"), "cell": np.dtype("<f8")}
+_ARRAYS: dict[str, np.dtype] = {
+    "numbers": np.dtype("<i4"),
+    "positions": np.dtype("<f8"),
+    "cell": np.dtype("<f8"),
+}
 _ADVICE = "Write the row again with ASE, or delete it"
 
 
@@ -129,11 +133,12 @@ def _sqlite_rows(
 
 def _sqlite_entry(path: Path, row: dict[str, Any]) -> Entry | Problem:
     try:
-        fields = {name: _from_blob(name, row.get(name), kind) for name, kind in _ARRAYS.items()}
+        fields: dict[str, Any] = {name: row.get(name) for name in CALCULATED}
+        for name, kind in _ARRAYS.items():
+            fields[name] = _from_blob(name, row.get(name), kind)
         fields["pbc"] = [bool(int(row.get("pbc") or 0) & 1 << axis) for axis in range(3)]
         for name in ("key_value_pairs", "data"):
             fields[name] = _decoded(row.get(name), name)
-        fields |= {name: row.get(name) for name in CALCULATED}
         return _entry(path, int(row["id"]), fields)
     except (StructureError, ValueError, TypeError, RecursionError) as error:
         return Problem(

@@ -16,6 +16,9 @@ from vdw_jax.types import BULK, Periodicity
 ID_KEYS = ("material_id", "uid", "jid", "id", "name", "entry_id", "task_id")
 """Where a structure's name is looked for, in this order."""
 
+MOST_STRUCTURES = 500_000
+"""Of one file; each takes about 2 KB of memory while it is read."""
+
 ISOTOPES = {"D": 1, "T": 1}
 """Deuterium and tritium are hydrogen."""
 

@@ -24,6 +24,7 @@ from typing import Any
 from vdw_jax.structures.ase_database import is_ase_database, read_json_database
 from vdw_jax.structures.contents import as_text, read_content
 from vdw_jax.structures.entries import (
+    MOST_STRUCTURES,
     Entry,
     Reading,
     StructureError,
@@ -111,6 +112,8 @@ def _repeated_in(item: Any) -> str | None:
 
 def _items(path: Path, document: Any, within: bool = False) -> list[tuple[str | None, Any]]:
     """Structures and entries, each with its name where the layout gives one."""
+    if isinstance(document, dict | list) and len(document) > MOST_STRUCTURES:
+        raise DataError(f"{path}: more than {MOST_STRUCTURES} structures. Split it into smaller files")
     if _holder(document) is not None:
         return [(None, document)]
     if isinstance(document, dict):
@@ -166,7 +169,7 @@ def _column_table(path: Path, document: dict[str, Any]) -> list[tuple[str | None
     for name, values in document.items():
         if isinstance(values, dict | list):  # single values belong to the table, not to its rows
             alike = type(values) is type(column) and len(values) == len(column)
-            if not alike or (isinstance(values, dict) and values.keys() != column.keys()):
+            if not alike or (isinstance(values, dict) and set(values) != set(keys)):
                 raise DataError(
                     f"{path}: columns {holder!r} and {name[:40]!r} do not have the same rows"
                 )

@@ -149,14 +149,14 @@ def _optimade_species(species: Any) -> dict[str, str | None]:
         if not isinstance(one, dict) or not isinstance(one.get("name"), str):
             raise StructureError("species without a name")
         elements, shares = one.get("chemical_symbols"), one.get("concentration", [1.0])
-        single = isinstance(elements, list) and len(elements) == 1 and isinstance(elements[0], str)
+        symbol = elements[0] if isinstance(elements, list) and len(elements) == 1 else None
         whole = (
             isinstance(shares, list)
             and len(shares) == 1
             and abs(_number(shares[0], "concentration") - 1) < _FULL
         )
         attached = bool(one.get("attached"))
-        found[one["name"]] = elements[0] if single and whole and not attached else None
+        found[one["name"]] = symbol if isinstance(symbol, str) and whole and not attached else None
     return found
 
 

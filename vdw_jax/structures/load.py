@@ -140,8 +140,9 @@ def load_file(
     scan.place(target, asked)
     scalars = []
     for row in scan.rows:
-        values = [] if row.crystal is None else [_number(row.crystal.entry, name) for name in names]
-        row.problems += [value for value in values if isinstance(value, Problem)]
+        found = [] if row.crystal is None else [_number(row.crystal.entry, name) for name in names]
+        row.problems += [value for value in found if isinstance(value, Problem)]
+        values = [value for value in found if not isinstance(value, Problem)]
         if row.ready and not row.problems:
             scalars.append(values)
     entries = [row.ready for row in scan.rows if row.ready and not row.problems]

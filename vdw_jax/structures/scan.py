@@ -10,15 +10,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from vdw_jax.structures.entries import Entry
+from vdw_jax.structures.entries import MOST_STRUCTURES, Entry
 from vdw_jax.structures.errors import DataError, Problem
 from vdw_jax.structures.reading import open_reading
 from vdw_jax.structures.slabs import SMALLEST_VACUUM_ANGSTROM, empty_spaces
 from vdw_jax.structures.soundness import Crystal, find_problems, place, sound
 from vdw_jax.types import Periodicity
-
-MOST_STRUCTURES = 500_000
-"""Of one file; each takes about 2 KB of memory while it is read."""
 
 MOST_VALUES = 10_000_000
 """Properties and notes of all structures of one file together; each takes about 100 bytes."""
