@@ -47,7 +47,7 @@ def test_a_lock_is_given_back_when_the_run_fails(tmp_path):
         pass
 
 
-@pytest.mark.parametrize(("pid", "is_refused"), [(os.getpid(), True), (2**22 + 1, False)])
+@pytest.mark.parametrize(("pid", "is_refused"), [(os.getpid(), True), (2**22 + 1, False)], ids=["alive", "gone"])
 def test_file_systems_without_locks(tmp_path, monkeypatch, pid, is_refused):
     def no_locks(*_):
         raise OSError(workdir_module.errno.ENOLCK, "No locks available")
