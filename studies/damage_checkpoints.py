@@ -127,7 +127,9 @@ def swap_between_steps(rng: np.random.Generator, run: Path) -> None:
     """A file of the step and the one of its kind in another step have each other's content."""
     first = run / str(STEPS[-1])
     path = pick(rng, first)
-    others = files_of(run / str(STEPS[int(rng.integers(2))]) / path.relative_to(first).parts[0])
+    second = run / str(STEPS[int(rng.integers(2))])
+    item = path.relative_to(first).parts[0]
+    others = [other for other in files_of(second) if other.relative_to(second).parts[0] == item]
     alike = [
         other
         for other in others

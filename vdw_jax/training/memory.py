@@ -20,25 +20,45 @@ GIB = 2**30
 _MARGIN = 1.25
 """How far the estimate may lie above what is there: it is no closer than this."""
 
-_PER_LAYER, _FIXED = 20.0, 0.0
+_KEPT, _PASSING = 8.6, 6.0
+"""Arrays of an edge's coefficients: kept of each layer for its gradient, and at once on the way through one layer."""
+
+_KEPT_REMAT, _PASSING_REMAT = 1.0, 10.0
+"""The same with `remat`."""
+
+_ON_CPU = 1.55
+"""More is kept there, by a compiler that joins less."""
+
+_OTHERS_BYTES = 11_000
+"""An edge's frames, distances and search, whatever the network."""
+
 _SEARCHED_BYTES = 24
 """A pair of atoms and image, while neighbours are searched."""
 
 
 def needed_bytes(
-    settings: Mapping[str, Any], num_atoms: int, num_images: int, num_devices: int = 1
+    settings: Mapping[str, Any],
+    num_atoms: int,
+    num_images: int,
+    num_devices: int = 1,
+    platform: str | None = None,
 ) -> float:
     """Estimate of what one device needs for a training step, bytes.
+
+    Within 15 % of what the compiler says for configs/custom.py and smoke.py on a CPU (8 to 60 atoms), and of the peak
+    on an H100 and H200 for configs/j2dh8.py and paper.py; tests/training/test_memory.py holds the figures. Other
+    networks are extrapolated.
 
     Args:
       settings: "model" (encoder, denoiser, cdvae) and "train" (batch_size) of a config.
       num_atoms: of the largest cell, which all are padded to.
       num_images: images of a cell that are searched for neighbours (`count_images`).
       num_devices: that a batch is split over.
+      platform: "cpu" or "gpu"; that of this process by default.
     """
     cells = settings["train"]["batch_size"] / num_devices
     edges = cells * num_atoms * slots(settings, num_atoms)
-    network = sum(_edge_bytes(settings["model"][part]) for part in ("encoder", "denoiser"))
+    network = _edge_bytes(settings["model"], platform or jax.default_backend())
     searched = cells * num_atoms**2 * num_images * _SEARCHED_BYTES
     return edges * network + searched + _parameter_bytes(settings, num_atoms)
 
@@ -149,12 +169,18 @@ def _fitting(settings, num_atoms, images, near, available, num_devices) -> Itera
             yield change
 
 
-def _edge_bytes(network: Mapping[str, Any]) -> float:
-    """A network, for each edge."""
-    lmax, mmax = network["lmax"], min(network["mmax"], network["lmax"])
-    coefficients = sum(2 * min(degree, mmax) + 1 for degree in range(lmax + 1))
-    size = 2 if network["compute_dtype"] == "bfloat16" and jax.default_backend() != "cpu" else 4
-    return size * _PER_LAYER * network["num_layers"] * coefficients * network["channels"] + _FIXED
+def _edge_bytes(model: Mapping[str, Any], platform: str) -> float:
+    """Both networks, for each edge."""
+    kept, passing = 0.0, 0.0
+    for network in (model["encoder"], model["denoiser"]):
+        lmax, mmax = network["lmax"], min(network["mmax"], network["lmax"])
+        coefficients = sum(2 * min(degree, mmax) + 1 for degree in range(lmax + 1))
+        size = 2 if network["compute_dtype"] == "bfloat16" and platform != "cpu" else 4
+        array = size * coefficients * network["channels"]
+        per_layer, once = (_KEPT_REMAT, _PASSING_REMAT) if network["remat"] else (_KEPT, _PASSING)
+        kept += per_layer * network["num_layers"] * array
+        passing = max(passing, once * array)
+    return (kept + passing) * (_ON_CPU if platform == "cpu" else 1.0) + _OTHERS_BYTES
 
 
 def _parameter_bytes(settings: Mapping[str, Any], num_atoms: int) -> float:

@@ -63,7 +63,7 @@ def _take(file: Any) -> str:
     except OSError as error:
         who = _holder(file)
         if error.errno not in _NO_LOCKS:
-            return f" ({who['host']}, process {who['pid']}, since {who['since']})" if who else " "
+            return f" ({who['host']}, process {who['pid']}, since {who['since']})" if who else " (another process)"
     if not who or (who["host"] == socket.gethostname() and not _lives(who["pid"])):
         return ""
     return (
