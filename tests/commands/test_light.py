@@ -1,5 +1,7 @@
 """What the commands repeat of libraries that take seconds to import is what stands there."""
 
+import pytest
+
 from vdw_jax.commands import handover, relax
 from vdw_jax.report.handover import FORMATS
 from vdw_jax.report.relaxing import MOST_STEPS
@@ -9,8 +11,6 @@ from vdw_jax.structures.potentials import CHOICE
 def test_formats_potentials_and_steps(capsys):
     assert tuple(FORMATS) == handover.FORMATS
     assert relax.POTENTIALS == CHOICE
-    try:
+    with pytest.raises(SystemExit):
         relax.parse_arguments(["--help"])
-    except SystemExit:
-        pass
     assert f"default: {MOST_STEPS}" in capsys.readouterr().out
