@@ -19,6 +19,7 @@ from pymatgen.io.vasp.inputs import Incar, Kpoints, Poscar
 
 from tests.report.conftest import gas_on_inse, rocksalt
 from vdw_jax.commands import handover
+from vdw_jax.report import handover as handing
 from vdw_jax.report.candidates import HandoverError, read_samples
 from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.describe import sample_rows
@@ -170,7 +171,7 @@ def test_whole_or_not_at_all(samples, tmp_path, monkeypatch):
     hand_over(samples, ["poscar"], out=tmp_path)
     with pytest.raises(HandoverError, match="poscar is there already"):
         hand_over(samples, ["db", "poscar"], out=tmp_path)
-    monkeypatch.setitem(handover.FORMATS, "db", ("samples.db", lambda *args: 1 / 0))
+    monkeypatch.setitem(handing.FORMATS, "db", ("samples.db", lambda *args: 1 / 0))
     with pytest.raises(HandoverError, match="^db: ZeroDivisionError: division by zero; nothing was written$"):
         hand_over(samples, ["poscar", "db"], ids=["s0001"], out=tmp_path, overwrite=True)
     assert entries(tmp_path) == ["poscar"] and len(entries(tmp_path / "poscar")) == 3
@@ -208,7 +209,7 @@ def test_command_line(samples, tmp_path, monkeypatch, capsys):
 
 
 def test_what_was_written_before_the_disk_was_full_is_said(samples, tmp_path, monkeypatch):
-    real, calls = handover.move_into_place, []
+    real, calls = handing.move_into_place, []
 
     def second_fails(source, target):
         calls.append(target)
@@ -216,7 +217,7 @@ def test_what_was_written_before_the_disk_was_full_is_said(samples, tmp_path, mo
             raise OSError(28, "No space left on device")
         real(source, target)
 
-    monkeypatch.setattr(handover, "move_into_place", second_fails)
+    monkeypatch.setattr(handing, "move_into_place", second_fails)
     with pytest.raises(HandoverError) as full:
         hand_over(samples, ["poscar", "db"], out=tmp_path / "to")
     assert "db: [Errno 28] No space left on device" in str(full.value)
@@ -225,7 +226,7 @@ def test_what_was_written_before_the_disk_was_full_is_said(samples, tmp_path, mo
 
 
 def test_a_failure_leaves_no_empty_folder(samples, tmp_path, monkeypatch):
-    monkeypatch.setitem(handover.FORMATS, "db", ("samples.db", lambda *args: 1 / 0))
+    monkeypatch.setitem(handing.FORMATS, "db", ("samples.db", lambda *args: 1 / 0))
     with pytest.raises(HandoverError):
         hand_over(samples, ["db"], out=tmp_path / "to")
     assert entries(tmp_path) == []
