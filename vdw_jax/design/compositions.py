@@ -68,9 +68,10 @@ def _listed(coverage: Coverage, system: tuple[int, ...]) -> list[tuple[Counts, f
     """Compositions and their weights, from the first source that has any."""
     if of_families := list(_of_families(coverage, system)):
         return of_families
-    formulas = map(parse_formula, coverage.formulas)
-    cells = [cell for formula in formulas for cell in whole_cells(formula, coverage.atom_counts)]
-    if of_data := [(cell, 1.0) for cell in cells if cell.keys() == set(system)]:
+    formulas = [parse_formula(formula) for formula in coverage.formulas]
+    cells = [cell for counts in formulas for cell in whole_cells(counts, coverage.atom_counts)]
+    of_data: list[tuple[Counts, float]] = [(cell, 1.0) for cell in cells if cell.keys() == set(system)]
+    if of_data:
         return of_data
     if substituted := list(itertools.islice(_substituted(cells, system), MOST_COMPOSITIONS)):
         return [(counts, 1.0) for counts in substituted]

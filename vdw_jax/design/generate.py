@@ -138,7 +138,8 @@ def _in_chunks(
     found: Candidates = jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *done)
     if not model.config.scalars:
         return found
-    return dataclasses.replace(found, predicted=in_units(found.predicted, model.config.scalars))
+    predicted: Any = in_units(np.asarray(found.predicted), model.config.scalars)
+    return dataclasses.replace(found, predicted=predicted)
 
 
 def _wait_for(result: Any) -> None:
