@@ -7,12 +7,15 @@ import dataclasses
 import numpy as np
 import pytest
 
+from tests.tiny import tiny_facts
 from vdw_jax.design.compositions import compositions_of_system
 from vdw_jax.design.coverage import Coverage, read_system
 from vdw_jax.design.request import Request
 from vdw_jax.structures.families import III_VI_BILAYERS
+from vdw_jax.structures.formula import parse_formula
 
-OF_DATA = Coverage("", (16, 34, 42, 74), (6, 9), (), ("MoS2", "WS2", "MoWS4", "Mo2WS6"), {}, {})
+FORMULAS = tuple(map(parse_formula, ("MoS2", "WS2", "MoWS4", "Mo2WS6")))
+OF_DATA = Coverage("", (16, 34, 42, 74), (6, 9), (), FORMULAS, {}, {})
 OF_FAMILY = Coverage("", (31, 49, 16, 34), (8, 10), (III_VI_BILAYERS,), (), {}, {})
 
 
@@ -71,3 +74,9 @@ def test_the_table_is_as_wide_as_the_model():
         system=(31, 34),
     )
     assert compositions_of_system(OF_FAMILY, request, 12).slots.shape == (2, 12)
+
+
+def test_coverage_as_it_is_read_from_a_model_gives_them_too():
+    """Of a model of data of one's own, whose model.json lists formulas."""
+    facts = tiny_facts() | {"formulas": ["MoS2", "MoWS4"], "elements": [16, 42, 74], "atom_counts": [6]}
+    assert listed(Coverage.from_facts(facts), "Mo-W-S").keys() == {((16, 4), (42, 1), (74, 1))}
