@@ -109,7 +109,7 @@ def look(
     scalars = jnp.full((size, len(config.scalars)), jnp.nan) if scalars is None else scalars
     logits = jnp.zeros((*batch.atomic_numbers.shape, NUM_ELEMENTS)) if species is None else species
 
-    @jax.jit
+    # Not compiled as a whole: single operations are compiled once for all configurations.
     def run(raw, logits, batch, scalars):
         def coordinates(raw):
             model.answers["denoise"] = DenoiserOutput(raw, raw, logits)

@@ -210,8 +210,8 @@ def test_the_right_species_cost_nothing():
 
 
 def test_properties_of_known_labels_alone(answered):
-    """0.5 eV is 2 standard deviations of 0.2 above 0.1: 1.5 less than was said."""
-    np.testing.assert_allclose(answered.parts["properties"], 1.5**2, rtol=1e-5)
+    """Labels come standardised: 0.5 is 3 less than was said."""
+    np.testing.assert_allclose(answered.parts["properties"], 3.0**2, rtol=1e-5)
 
 
 def test_without_any_label_properties_cost_nothing():

@@ -6,7 +6,9 @@ composition and whose heights and registries do not rule a match out.
 
 Slabs are compared in their primitive cells (`primitive.primitive_slabs`), so that a supercell, another vacuum or a cut
 by the cell's c face is nothing new; the bounds and the matcher take any origin, orientation, side up and choice of a
-and b. Bulk crystals are reduced by the matcher itself.
+and b. The two of a pair stand in cells of one height: the matcher compares fractions of the cell, where a cell that
+grows with the gap between its layers would take back a quarter of what the gap has grown. Bulk crystals are reduced by
+the matcher itself.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pymatgen.core import Structure
 
 from vdw_jax.metrics.matching import TIGHT_STOL, Tolerances
 from vdw_jax.metrics.parallel import parallel_map
@@ -33,8 +36,8 @@ def height_distances(data: CrystalDataset, row: int, others: NDArray) -> tuple[N
     """How far the heights of slabs of one composition keep them apart, and (volume / atoms)^(1/3) of the larger cell.
 
     A match moves no atom by less than its height changes, and a lattice within the matcher's tolerances keeps c up to
-    in-plane vectors, so that fractional heights stay comparable: the root mean square of their differences, at the
-    best shift, either way up, is a lower bound of the displacement.
+    in-plane vectors, so that heights in cells as high as each other stay comparable: the root mean square of their
+    differences, at the best shift, either way up, is a lower bound of the displacement.
 
     Args:
         data: slabs.
@@ -45,10 +48,9 @@ def height_distances(data: CrystalDataset, row: int, others: NDArray) -> tuple[N
         [m] and [m], Angstrom.
     """
     numbers, num_atoms = data.atomic_numbers[row], data.num_atoms[row]
-    length = data.cell[:, 2, 2]
 
     def profile(rows: NDArray, sign: float) -> NDArray:
-        z = sign * data.positions[rows, :, 2] / length[rows, None]
+        z = sign * data.positions[rows, :, 2]
         order = np.lexsort((z, data.atomic_numbers[rows]), axis=-1)[:, -num_atoms:]
         found = np.take_along_axis(z, order, 1)
         return found - found.mean(1, keepdims=True)
@@ -56,9 +58,10 @@ def height_distances(data: CrystalDataset, row: int, others: NDArray) -> tuple[N
     assert (np.sort(data.atomic_numbers[others], 1) == np.sort(numbers)).all()
     own = profile(np.array([row]), 1.0)
     apart = np.minimum(*(np.sqrt(((profile(others, s) - own) ** 2).mean(1)) for s in (1.0, -1.0)))
-    volume = np.abs(np.linalg.det(data.cell[[row, *others]].astype(float)))
-    unit = np.cbrt(np.maximum(volume[1:], volume[0]) / num_atoms)
-    return apart * np.minimum(length[others], length[row]), unit
+    cell = data.cell[[row, *others]].astype(float)
+    area = np.abs(np.linalg.det(cell[:, :2, :2]))
+    volume = np.maximum(area[1:], area[0]) * np.maximum(cell[1:, 2, 2], cell[0, 2, 2])
+    return apart, np.cbrt(volume / num_atoms)
 
 
 def close_in_height(data: CrystalDataset, row: int, others: NDArray, stol: float) -> NDArray:
@@ -239,15 +242,23 @@ def repeats(
 def _first(shared: tuple[CrystalDataset, float], task: tuple[int, NDArray]) -> tuple[int, float] | None:
     data, stol = shared
     row, others = task
-    matcher, own = Tolerances(stol=stol).matcher(), data.to_pymatgen(row)
+    matcher = Tolerances(stol=stol).matcher()
     for other in possible_matches(data, row, others, stol):
         try:
-            distance = matcher.get_rms_dist(own, data.to_pymatgen(other))
+            distance = matcher.get_rms_dist(*_pair(data, row, int(other)))
         except Exception:  # noqa: BLE001  pymatgen raises many kinds on ugly structures: they match nothing
             continue
         if distance is not None:
             return int(other), float(distance[0])
     return None
+
+
+def _pair(data: CrystalDataset, row: int, other: int) -> tuple[Structure, Structure]:
+    """Two crystals for the matcher, slabs in cells as high as the higher of the two."""
+    pair = data.select([row, other])
+    if data.periodicity == SLAB:
+        pair.cell[:, 2] = 0.0, 0.0, pair.cell[:, 2, 2].max()
+    return pair.to_pymatgen(0), pair.to_pymatgen(1)
 
 
 def _repeats(shared: tuple[CrystalDataset, float], group: list[int]) -> list[int | None]:

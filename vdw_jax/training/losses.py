@@ -72,8 +72,9 @@ def draw_conditions(example: Example, key: jax.Array, dropout: float, free_share
     """Conditions of the batch, each dropped with probability `dropout` on its own, all of a share of the examples."""
     numbers = example.crystals.atomic_numbers
     counts = jax.nn.one_hot(numbers - 1, 100).sum(1)
-    scalar_key, formula_key = jax.random.split(key)
-    is_bound = jax.random.bernoulli(jax.random.fold_in(key, 1), 1 - free_share, numbers.shape[:1])
+    # Not `fold_in(key, 1)`: it is the second key of a split, so that formula and free share would be one draw.
+    scalar_key, formula_key, bound_key = jax.random.split(key, 3)
+    is_bound = jax.random.bernoulli(bound_key, 1 - free_share, numbers.shape[:1])
     keep = jax.random.bernoulli(scalar_key, 1 - dropout, example.scalars.shape)
     present = keep & is_bound[:, None] & jnp.isfinite(example.scalars)
     return Conditions(
