@@ -17,6 +17,7 @@ from vdw_jax.design.generate import generate, reconstruct, slots_from_shares
 from vdw_jax.design.request import make_request
 from vdw_jax.diffusion.samplers import SAMPLERS, make_schedule
 from vdw_jax.model.cdvae import CDVAE
+from vdw_jax.model.config import standardise
 from vdw_jax.training.devices import data_mesh
 from vdw_jax.training.losses import LossConfig, species_rate
 
@@ -33,9 +34,14 @@ def test_counts_of_a_formula_hold_exactly(found):
     assert np.isfinite(found.crystals.positions).all()
 
 
+def conditions_of(trained, request):
+    """The request as `propose` takes it, standardised."""
+    return module._as_conditions(request, standardise(request.scalar_low, trained.model.config.scalars))
+
+
 def test_free_counts_are_chosen_by_the_model(trained, found):
     request = make_request(trained, "GaInSSe2", hold_counts=False)
-    conditions = module._as_conditions(request)
+    conditions = conditions_of(trained, request)
     assert conditions.composition_mask.all()
     free = generate(trained, request, 4, 0, chunk=2).crystals
     assert set((free.atomic_numbers > 0).sum(1).tolist()) <= set(trained.atom_counts)
@@ -93,7 +99,7 @@ def test_screening_brings_the_property_closer(trained):
     def predicted(target: float, pool: int) -> np.ndarray:
         request = make_request(trained, scalars={"energy_ev": target})
         proposal = module.propose(
-            weights, module._as_conditions(request), jnp.zeros(1), jnp.asarray(request.slots), jnp.arange(8),
+            weights, conditions_of(trained, request), jnp.zeros(1), jnp.asarray(request.slots), jnp.arange(8),
             jax.random.key(0), model=trained.model, generator=trained.generator, atom_counts=trained.atom_counts,
             elements=trained.elements, system=(), pool=pool,
         )  # fmt: skip
@@ -112,7 +118,7 @@ def test_screening_leaves_out_what_is_in_doubt(trained):
     def doubt(pool: int) -> float:
         request = make_request(trained)
         latent = module.propose(
-            trained.weights, module._as_conditions(request), jnp.zeros(1), jnp.asarray(request.slots), jnp.arange(8),
+            trained.weights, conditions_of(trained, request), jnp.zeros(1), jnp.asarray(request.slots), jnp.arange(8),
             jax.random.key(0), model=trained.model, generator=trained.generator, atom_counts=trained.atom_counts,
             elements=trained.elements, system=(), pool=pool,
         ).latent  # fmt: skip
@@ -131,7 +137,7 @@ def test_among_latents_in_no_doubt_none_is_preferred(trained):
 
     def mismatch(sharpness: float) -> np.ndarray:
         params = {"params": sure_of_species(trained, sharpness)["model"]}
-        asked = module._as_conditions(request)
+        asked = conditions_of(trained, request)
         return np.asarray(module._mismatch(trained.model, params, latents, asked, jnp.asarray(request.slots), ()))
 
     assert (mismatch(1.0) > module.MOST_DOUBT).any()
@@ -146,8 +152,8 @@ def test_a_range_spreads_the_aims(trained):
         request = make_request(trained, scalars={"energy_ev": (low, high)})
         found = generate(trained, request, 8, 0, trained.schedule(2), chunk=8)
         head = module.propose(
-            weights, module._as_conditions(request), jnp.asarray(request.scalar_high - request.scalar_low),
-            jnp.asarray(request.slots), jnp.arange(8), jax.random.key(0), model=trained.model,
+            weights, conditions_of(trained, request),
+            jnp.asarray((request.scalar_high - request.scalar_low) / 0.2, jnp.float32), jnp.asarray(request.slots), jnp.arange(8), jax.random.key(0), model=trained.model,
             generator=trained.generator, atom_counts=trained.atom_counts, elements=trained.elements, system=(),
             pool=100,
         ).latent  # fmt: skip

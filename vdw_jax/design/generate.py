@@ -25,12 +25,12 @@ from vdw_jax.diffusion import noise
 from vdw_jax.diffusion.samplers import Schedule, sample
 from vdw_jax.graphs.neighbours import widened_image_range
 from vdw_jax.model.cdvae import CDVAE, DenoiserOutput, cell_from_targets
+from vdw_jax.model.config import in_units, standardise
 from vdw_jax.model.cwgan import Generator
 from vdw_jax.model.fusion import condition_vector
 from vdw_jax.model.generators import LatentGenerator
 from vdw_jax.model.latent_diffusion import LatentDiffusion
 from vdw_jax.training.devices import data_mesh, on_each_device, split_over
-from vdw_jax.training.labels import in_units, standardise
 from vdw_jax.training.losses import LossConfig, species_rate
 from vdw_jax.types import NUM_ELEMENTS, SLAB, Conditions, CrystalBatch
 
