@@ -153,7 +153,8 @@ def test_a_range_spreads_the_aims(trained):
         found = generate(trained, request, 8, 0, trained.schedule(2), chunk=8)
         head = module.propose(
             weights, conditions_of(trained, request),
-            jnp.asarray((request.scalar_high - request.scalar_low) / 0.2, jnp.float32), jnp.asarray(request.slots), jnp.arange(8), jax.random.key(0), model=trained.model,
+            jnp.asarray((request.scalar_high - request.scalar_low) / 0.2, jnp.float32), jnp.asarray(request.slots),
+            jnp.arange(8), jax.random.key(0), model=trained.model,
             generator=trained.generator, atom_counts=trained.atom_counts, elements=trained.elements, system=(),
             pool=100,
         ).latent  # fmt: skip
