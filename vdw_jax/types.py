@@ -57,7 +57,7 @@ class Neighbours:
 class Conditions:
     """What is asked of (or known about) each crystal; an absent condition has mask False."""
 
-    scalars: jax.Array  # [B, S] float32, standardised (`training.labels`); anything where absent
+    scalars: jax.Array  # [B, S] float32, standardised (`model.config.standardise`); anything where absent
     scalar_mask: jax.Array  # [B, S] bool
     composition: jax.Array  # [B, E] float32, atomic fractions; anything where absent
     composition_mask: jax.Array  # [B] bool

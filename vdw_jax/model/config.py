@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,7 +18,8 @@ from vdw_jax.types import SLAB, Periodicity
 class ScalarCondition:
     """A scalar that may be asked for: its name, and mean and spread over the training part, in its unit.
 
-    Networks see standardised values only: `training.labels`.
+    Networks see standardised values only: `standardise`. Both ways are taken in double precision, on the host: energies
+    of all-electron codes are -1e5 eV and differ by meV, which float32 does not resolve.
     """
 
     name: str
@@ -28,6 +30,33 @@ class ScalarCondition:
     def of(cls, name: str, values: np.ndarray) -> ScalarCondition:
         """From the values of the training part, NaN where absent."""
         return cls(name, *mean_and_spread(values))
+
+
+class Scale(Protocol):
+    """Mean and spread of a label over the training part, in its unit."""
+
+    @property
+    def mean(self) -> float: ...  # noqa: D102
+
+    @property
+    def std(self) -> float: ...  # noqa: D102
+
+
+def standardise(values: np.ndarray, scales: Sequence[Scale]) -> np.ndarray:
+    """(value - mean) / std for [..., S] values in their units, NaN where absent; [..., S] float32."""
+    mean, std = _mean_and_std(scales)
+    return ((np.asarray(values, np.float64) - mean) / std).astype(np.float32)
+
+
+def in_units(values: np.ndarray, scales: Sequence[Scale]) -> np.ndarray:
+    """Inverse of `standardise`; [..., S] float64."""
+    mean, std = _mean_and_std(scales)
+    return np.asarray(values, np.float64) * std + mean
+
+
+def _mean_and_std(scales: Sequence[Scale]) -> tuple[np.ndarray, np.ndarray]:
+    mean, std = ([getattr(scale, part) for scale in scales] for part in ("mean", "std"))
+    return np.array(mean, np.float64), np.array(std, np.float64)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,7 +24,7 @@ from vdw_jax.equivariant.config import EquiformerConfig
 from vdw_jax.equivariant.grid import SphereGrid
 from vdw_jax.graphs.neighbours import image_range_for
 from vdw_jax.model.cdvae import CDVAE, lattice_targets
-from vdw_jax.model.config import ModelConfig, ScalarCondition
+from vdw_jax.model.config import ModelConfig, ScalarCondition, standardise
 from vdw_jax.model.generators import create_generator
 from vdw_jax.structures.dataset import CrystalDataset
 from vdw_jax.structures.errors import DataError
@@ -37,7 +37,6 @@ from vdw_jax.training.devices import data_mesh, in_any_process, is_main, replica
 from vdw_jax.training.errors import ConfigError
 from vdw_jax.training.export import old_fusion_names, weights_like, write_export
 from vdw_jax.training.interrupt import GracefulExit
-from vdw_jax.training.labels import standardise
 from vdw_jax.training.losses import Example, LossConfig, draw_conditions
 from vdw_jax.training.memory import check_memory
 from vdw_jax.training.metrics_log import FILE_NAME, MetricsLog

@@ -51,7 +51,7 @@ class Example:
     """A batch with what is known of it."""
 
     crystals: CrystalBatch
-    scalars: jax.Array  # [B, S] standardised (`training.labels`), NaN where absent
+    scalars: jax.Array  # [B, S] standardised (`model.config.standardise`), NaN where absent
 
 
 def noise_level(sigma: Any, weights: LossConfig) -> Any:
