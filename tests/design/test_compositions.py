@@ -11,8 +11,10 @@ from vdw_jax.design.compositions import compositions_of_system
 from vdw_jax.design.coverage import Coverage, read_system
 from vdw_jax.design.request import Request
 from vdw_jax.structures.families import III_VI_BILAYERS
+from vdw_jax.structures.formula import parse_formula
 
-OF_DATA = Coverage("", (16, 34, 42, 74), (6, 9), (), ("MoS2", "WS2", "MoWS4", "Mo2WS6"), {}, {})
+FORMULAS = tuple(map(parse_formula, ("MoS2", "WS2", "MoWS4", "Mo2WS6")))
+OF_DATA = Coverage("", (16, 34, 42, 74), (6, 9), (), FORMULAS, {}, {})
 OF_FAMILY = Coverage("", (31, 49, 16, 34), (8, 10), (III_VI_BILAYERS,), (), {}, {})
 
 

@@ -16,7 +16,6 @@ from flax import struct
 from vdw_jax.design.coverage import Coverage
 from vdw_jax.design.request import Request
 from vdw_jax.structures.families import Family, whole_cells
-from vdw_jax.structures.formula import parse_formula
 from vdw_jax.structures.similarity import period_and_group
 from vdw_jax.types import NUM_ELEMENTS
 
@@ -68,9 +67,9 @@ def _listed(coverage: Coverage, system: tuple[int, ...]) -> list[tuple[Counts, f
     """Compositions and their weights, from the first source that has any."""
     if of_families := list(_of_families(coverage, system)):
         return of_families
-    formulas = map(parse_formula, coverage.formulas)
-    cells = [cell for formula in formulas for cell in whole_cells(formula, coverage.atom_counts)]
-    if of_data := [(cell, 1.0) for cell in cells if cell.keys() == set(system)]:
+    cells = [cell for formula in coverage.formulas for cell in whole_cells(formula, coverage.atom_counts)]
+    of_data: list[tuple[Counts, float]] = [(cell, 1.0) for cell in cells if cell.keys() == set(system)]
+    if of_data:
         return of_data
     if substituted := list(itertools.islice(_substituted(cells, system), MOST_COMPOSITIONS)):
         return [(counts, 1.0) for counts in substituted]
