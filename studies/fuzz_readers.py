@@ -35,13 +35,14 @@ from pymatgen.io.vasp import Poscar
 from studies import other_readers
 from studies.edits import EDITS, pick
 from tests.structures.fuzz import Damage, valid_structures, valid_texts
+from vdw_jax import __version__
 from vdw_jax.structures.source import load_relaxed
 
 KINDS = ("cif", "extxyz", "json", "csv", "poscar")
 LONGEST_S, LONGEST_WALL_S = 10, 60
 MOST_MEMORY = 2 * 1024**3
 MAX_ATOMS = 200
-PACKAGES = ("ase", "gemmi", "numpy", "pymatgen", "spglib", "vdw-jax")
+PACKAGES = ("ase", "gemmi", "numpy", "pymatgen", "spglib")
 
 
 def seeds(folder: Path) -> dict[str, list[str]]:
@@ -330,6 +331,7 @@ def main() -> None:
         "seed": given.seed,
         "command": " ".join(["python -m studies.fuzz_readers", *sys.argv[1:]]),
         "versions": {name: version(name) for name in PACKAGES}
+        | {"vdw_jax": __version__}
         | {"python": platform.python_version()},
     }
     if given.out:

@@ -90,8 +90,8 @@ def _problems(crystal: Crystal, layer_ranges: Mapping[str, Any] | None) -> tuple
     structure = crystal.atomic_numbers, crystal.positions, crystal.cell
     if not crystal.is_slab:
         return crystal_problems(*structure, crystal.periodicity)
-    num_layers = None if layer_ranges is None else int(layer_ranges["num_layers"][0])
-    return layer_problems(*structure, num_layers=num_layers, ranges=layer_ranges)
+    num_layers = int(layer_ranges["num_layers"][0]) if layer_ranges else None
+    return layer_problems(*structure, num_layers=num_layers, ranges=layer_ranges or None)
 
 
 def _describe_layers(crystal: Crystal) -> dict[str, Any]:
