@@ -137,6 +137,7 @@ class Designs(Sequence[Design]):
             calculator,
             potential=potential,
             spreads={scalar.name: scalar.std for scalar in self._trained.model.config.scalars},
+            layer_ranges=self._trained.coverage.layers or None,
             quiet=quiet,
         )
         reason = "; ".join(untrained_reasons(rows))

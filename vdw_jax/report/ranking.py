@@ -86,6 +86,10 @@ def system_met(asked: str, got: str) -> bool | None:
         return None
 
 
+COMPUTED = ("formation_energy_ev", "binding_energy_ev_per_a2")
+"""Properties that a relaxation computes; its total energy is no property of a name like `energy_ev`."""
+
+
 def value_of(row: Mapping[str, Any], name: str) -> tuple[float | None, str]:
     """The best value there is of a property, and where it is from.
 
@@ -107,8 +111,9 @@ def column_of(rows: Sequence[Mapping[str, Any]], name: str) -> str:
 
 
 def _columns_of(name: str) -> list[str]:
+    computed = [f"relaxed_{name}"] if name in COMPUTED else []
     measured = [MEASURED[name]] if name in MEASURED else []
-    return [f"relaxed_{name}", *measured, f"evaluated_{name}", f"predicted_{name}"]
+    return [*computed, *measured, f"evaluated_{name}", f"predicted_{name}"]
 
 
 def _source(row: Mapping[str, Any], column: str) -> str:

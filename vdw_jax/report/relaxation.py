@@ -26,7 +26,7 @@ from vdw_jax.report.crystal import Crystal
 from vdw_jax.report.describe import describe
 from vdw_jax.report.layout import PAGE_NAME, RELAXED_PREFIX, REQUEST_NAME, is_samples
 from vdw_jax.report.page import render_page
-from vdw_jax.report.ranking import add_ranks
+from vdw_jax.report.ranking import add_ranks, is_number
 from vdw_jax.report.relaxing import KEYS, MOST_STEPS, relax_crystal
 from vdw_jax.report.table import text_table
 from vdw_jax.report.writer import refuse_existing, write_samples
@@ -37,18 +37,6 @@ from vdw_jax.training.progress import Progress
 INTERRUPTED = "not relaxed: interrupted"
 """The problem of those that were not reached."""
 
-COMPUTED = {
-    "formation_energy_ev": "relaxed_formation_energy_ev",
-    "binding_energy_ev_per_a2": "relaxed_binding_energy_ev_per_a2",
-    "lattice_constant_angstrom": "lattice_constant_angstrom",
-    "gap_angstrom": "gap_angstrom",
-}
-"""Targets whose value for the relaxed structure is computed or measured, and the column that holds it."""
-
-_OF_RANKING = ("rank", "formula_met", "chemical_system_met", "on_front", "evaluated_by")
-"""Of a command that Ctrl-C ended, as shells have it."""
-
-
 def relax_crystals(
     crystals: Sequence[Crystal],
     rows: Sequence[Mapping[str, Any]],
@@ -57,6 +45,7 @@ def relax_crystals(
     most_steps: int = MOST_STEPS,
     potential: str | None = None,
     spreads: Mapping[str, float] | None = None,
+    layer_ranges: Mapping[str, Any] | None = None,
     quiet: bool = True,
 ) -> tuple[list[Crystal], list[dict[str, Any]]]:
     """Relaxed copies, and their rows: what they say is of the relaxed structures, the rank too.
@@ -72,6 +61,7 @@ def relax_crystals(
       most_steps: of each relaxation.
       potential: what the calculator is called.
       spreads: standard deviation of each target, as for `ranking.add_ranks`.
+      layer_ranges: of the training data, as for `describe.describe`.
       quiet: shows no progress line.
     """
     relaxed, told = [], []
@@ -93,8 +83,8 @@ def relax_crystals(
                 except KeyboardInterrupt:
                     is_stopped = True
             relaxed.append(crystal)
-            told.append(_relaxed_row(start, crystal, given, found, potential))
-    return relaxed, _ranked(told, spreads)
+            told.append(_relaxed_row(start, crystal, given, found, potential, layer_ranges))
+    return relaxed, add_ranks(told, spreads)
 
 
 def _relaxed_row(
@@ -103,13 +93,14 @@ def _relaxed_row(
     given: Mapping[str, Any],
     found: Mapping[str, Any],
     potential: str | None,
+    layer_ranges: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    measured = {
-        key: value for key, value in describe(crystal).items() if key not in ("formula", "atoms")
-    }
+    described = describe(crystal, layer_ranges=layer_ranges)
+    measured = {key: value for key, value in described.items() if key not in ("formula", "atoms")}
     if given.get("untrained") and given.get("valid") is None:
         measured["valid"] = None  # nothing is known of such elements, relaxed or not
-    before = {} if measured.keys() <= given.keys() else describe(start)
+    is_known = measured.keys() <= given.keys()
+    before = {} if is_known else describe(start, layer_ranges=layer_ranges)
     former = {key: given.get(key, before.get(key)) for key in measured}
     former["rank"] = given.get("rank")
     row = {"id": crystal.id, "formula": crystal.formula} | dict(given)
@@ -122,29 +113,6 @@ def _relaxed_row(
 
 def _is_of_reference(key: str) -> bool:
     return key == "reference_model" or key.startswith("evaluated_") and key != "evaluated_by"
-
-
-def _ranked(
-    rows: Sequence[Mapping[str, Any]], spreads: Mapping[str, float] | None = None
-) -> list[dict[str, Any]]:
-    """Rows with the rank of the relaxed structures: by what was computed where that is known, else as predicted."""
-    plain = [{key: value for key, value in row.items() if not _is_of_ranking(key)} for row in rows]
-    computed = {
-        name: column
-        for name, column in COMPUTED.items()
-        if any(row.get(column) is not None for row in plain)
-    }
-    stand_ins = [
-        row | {f"predicted_{name}": row.get(column) for name, column in computed.items()}
-        for row in plain
-    ]
-    ranked = add_ranks(stand_ins, spreads)
-    added = [{key: value for key, value in row.items() if _is_of_ranking(key)} for row in ranked]
-    return [row | extra for row, extra in zip(plain, added, strict=True)]
-
-
-def _is_of_ranking(key: str) -> bool:
-    return key.startswith("miss_") or key in _OF_RANKING
 
 
 def relax_samples(
@@ -196,6 +164,8 @@ def relax_samples(
     earlier = {} if overwrite else _interrupted(target, crystals, potential)
     refuse_existing(target, overwrite=overwrite or bool(earlier))
     calculator = create_calculator(potential) if calculator is None else calculator
+    request = saved_request(Path(directory))
+    spreads, layer_ranges = _ranking_of(request)
     going = [place for place, crystal in enumerate(crystals) if crystal.id not in earlier]
     found = relax_crystals(
         [crystals[place] for place in going],
@@ -203,18 +173,36 @@ def relax_samples(
         calculator,
         most_steps=most_steps,
         potential=potential,
+        spreads=spreads,
+        layer_ranges=layer_ranges,
         quiet=quiet,
     )
     done = earlier | {row["id"]: (crystal, row) for crystal, row in zip(*found, strict=True)}
     relaxed = [done[crystal.id][0] for crystal in crystals]
-    told = _ranked([done[crystal.id][1] for crystal in crystals])
-    request = saved_request(Path(directory))
+    told = add_ranks([done[crystal.id][1] for crystal in crystals], spreads)
     record = {**request, "relaxed": potential}
     extra = {PAGE_NAME: render_page(relaxed, told, record)}
     if request:
         extra[REQUEST_NAME] = json.dumps(record, indent=2) + "\n"
     write_samples(target, relaxed, told, overwrite=overwrite or bool(earlier), extra=extra)
     return target, told
+
+
+def _ranking_of(request: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any] | None]:
+    """Spreads of the targets and ranges of the layers, where a saved request holds them as `sample.py` writes them."""
+    ranking = request.get("ranking")
+    if not isinstance(ranking, dict):
+        return {}, None
+    spreads, ranges = ranking.get("spreads"), ranking.get("layer_ranges")
+    if not isinstance(spreads, dict) or not all(is_number(value) for value in spreads.values()):
+        spreads = {}
+    if not isinstance(ranges, dict) or "num_layers" not in ranges or not all(map(_is_range, ranges.values())):
+        ranges = None
+    return spreads, ranges
+
+
+def _is_range(ends: Any) -> bool:
+    return isinstance(ends, list) and len(ends) == 2 and all(map(is_number, ends))
 
 
 def _default_target(source: Path, potential: str) -> Path:
