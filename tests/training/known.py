@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -19,6 +20,16 @@ from vdw_jax.types import NUM_ELEMENTS, CrystalBatch
 CONFIG = dataclasses.replace(tiny_config(), stack_head=False)
 STACKED = dataclasses.replace(CONFIG, stack_head=True)
 
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+"""What is compiled runs once or twice: compiling it is most of the time."""
+
+TRACED = (
+    *("num_atoms", "lattice", "composition", "coordinates", "species", "kl", "properties", "stack"),
+    *("window_share", "window_max", "window_min"),
+    *("free_species_share", "condition_dropout", "free_share"),
+)
+"""Settings that are arguments of the compiled loss, so that one program serves all their values."""
+
 
 def crystals(numbers, size: int, seed: int = 0, spread: float = 1.0) -> CrystalBatch:
     """`size` slabs, rows of `numbers` in turn, on a cell of 4 x 4.2 Angstrom and 120 degrees, normal heights."""
@@ -28,16 +39,30 @@ def crystals(numbers, size: int, seed: int = 0, spread: float = 1.0) -> CrystalB
     positions[..., 2] *= spread
     positions[numbers == 0] = 0.0
     cell = np.array([[4.0, 0, 0], [-2.1, 4.2 * 3**0.5 / 2, 0], [0, 0, 30.0]], np.float32)
-    return CrystalBatch(
-        jnp.asarray(numbers), jnp.asarray(positions), jnp.asarray(np.tile(cell, (size, 1, 1)))
-    )
+    return CrystalBatch(jnp.asarray(numbers), jnp.asarray(positions), jnp.asarray(np.tile(cell, (size, 1, 1))))
+
+
+def nothing(config: ModelConfig, size: int, places: int) -> dict[str, Any]:
+    """Answers of 0 by the networks' methods, for `size` crystals of `places` atoms."""
+    latent = jnp.zeros((size, config.latent_dim))
+    shapes = ((NUM_ELEMENTS,), (), (config.max_atoms,))
+    heads = (jnp.zeros((size, width)) for width in (config.max_atoms + 1, 6, NUM_ELEMENTS))
+    stack = (jnp.zeros((size, config.max_atoms, *shape)) for shape in shapes)
+    raw, species = (jnp.zeros((size, places, width)) for width in (3, NUM_ELEMENTS))
+    return {
+        "encode": (latent, latent),
+        "heads": CrystalHeads(*heads),
+        "properties": jnp.zeros((size, len(config.scalars))),
+        "stack": Stack(*stack),
+        "denoise": DenoiserOutput(raw, raw, species),
+    }
 
 
 class KnownModel:
-    """Stands in for a `CDVAE`: all answers are 0 but those given; notes what each network was shown.
+    """Stands in for a `CDVAE`: gives the answers it is told, and notes what each network was shown.
 
     Args:
-      answers: by the name of a method, what it returns.
+      answers: by the name of a method, what it returns; the conditions change nothing of the latent.
     """
 
     def __init__(self, config: ModelConfig, answers: dict[str, Any]):
@@ -49,32 +74,7 @@ class KnownModel:
         if method == "coefficients":
             return CDVAE(self.config).apply({}, *args, method=method)
         self.shown[method] = args
-        if method in self.answers:
-            return self.answers[method]
-        return getattr(self, f"_{method}")(*args)
-
-    def _encode(self, batch: CrystalBatch, _) -> tuple[jax.Array, jax.Array]:
-        zero = jnp.zeros((len(batch.cell), self.config.latent_dim))
-        return zero, zero
-
-    def _fuse(self, latent: jax.Array, _) -> jax.Array:
-        return latent
-
-    def _heads(self, fused: jax.Array) -> CrystalHeads:
-        sizes = (self.config.max_atoms + 1, 6, NUM_ELEMENTS)
-        return CrystalHeads(*(jnp.zeros((len(fused), size)) for size in sizes))
-
-    def _properties(self, latent: jax.Array) -> jax.Array:
-        return jnp.zeros((len(latent), len(self.config.scalars)))
-
-    def _stack(self, fused: jax.Array) -> Stack:
-        size, places = len(fused), self.config.max_atoms
-        shapes = ((places, NUM_ELEMENTS), (places,), (places, places))
-        return Stack(*(jnp.zeros((size, *shape)) for shape in shapes))
-
-    def _denoise(self, fused: jax.Array, batch: CrystalBatch, *_) -> DenoiserOutput:
-        zero = jnp.zeros_like(batch.positions)
-        return DenoiserOutput(zero, zero, jnp.zeros((*batch.atomic_numbers.shape, NUM_ELEMENTS)))
+        return args[0] if method == "fuse" else self.answers[method]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,25 +104,40 @@ def look(
     **answers,
 ) -> Seen:
     """The loss of the first stage for given answers; `species` are the denoiser's logits."""
-    model = KnownModel(config, answers)
-    size = len(batch.cell)
+    size, places = batch.atomic_numbers.shape
+    weights = weights or LossConfig()
+    drawn = {name: float(getattr(weights, name)) for name in TRACED}
     scalars = jnp.full((size, len(config.scalars)), jnp.nan) if scalars is None else scalars
-    logits = jnp.zeros((*batch.atomic_numbers.shape, NUM_ELEMENTS)) if species is None else species
-
-    # Not compiled as a whole: single operations are compiled once for all configurations.
-    def run(raw, logits, batch, scalars):
-        def coordinates(raw):
-            model.answers["denoise"] = DenoiserOutput(raw, raw, logits)
-            example = Example(batch, scalars)
-            key = jax.random.key(seed)
-            _, parts = cdvae_loss(model, weights or LossConfig(), None, example, key, train)
-            return parts["coordinates"], (parts, model.shown)
-
-        return jax.grad(coordinates, has_aux=True)(raw)
-
-    slope, (parts, shown) = run(jnp.zeros_like(batch.positions), logits, batch, scalars)
+    given = {**nothing(config, size, places), **answers}
+    if species is not None:
+        given["denoise"] = given["denoise"].replace(species=species)
+    slope, parts, shown = _look(
+        given["denoise"].raw,
+        given,
+        Example(batch, scalars),
+        jax.random.key(seed),
+        drawn,
+        config=config,
+        weights=dataclasses.replace(weights, **dict.fromkeys(TRACED, 0.0)),
+        train=train,
+    )
     # A squared error has its slope from the error itself: what is missing from an answer of 0.
     wanted = -slope * 3.0 * batch.atom_mask.sum() / 2.0
     _, corrupted, sigma, rate, keys = shown["denoise"]
     found = jax.device_get((parts, shown["fuse"][0], corrupted, sigma, rate, wanted))
     return Seen(*found, (shown["encode"][1], keys))
+
+
+@functools.partial(jax.jit, static_argnames=("config", "weights", "train"), compiler_options=QUICK)
+def _look(raw, answers, example, key, drawn, *, config, weights, train):
+    """Slope of the coordinates' part by `raw`, all parts, and what the networks were shown."""
+
+    def coordinates(raw):
+        denoised = answers["denoise"].replace(raw=raw, displacement=raw)
+        model = KnownModel(config, {**answers, "denoise": denoised})
+        own = dataclasses.replace(weights, **drawn)
+        _, parts = cdvae_loss(model, own, None, example, key, train)
+        return parts["coordinates"], (parts, model.shown)
+
+    slope, (parts, shown) = jax.grad(coordinates, has_aux=True)(raw)
+    return slope, parts, shown

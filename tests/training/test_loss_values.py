@@ -203,7 +203,7 @@ def test_species_of_atoms_alone(answered):
 
 def test_the_right_species_cost_nothing():
     """Hydrogen and the last element as well."""
-    batch = crystals([[1, 100, 2, 0]], 2)
+    batch = crystals([[1, 100, 2, 0, 0]], 2)
     found = look(batch, species=100.0 * jax.nn.one_hot(batch.atomic_numbers - 1, 100)).parts
     np.testing.assert_allclose(found["species"], 0.0, atol=1e-6)
     np.testing.assert_allclose(found["species_accuracy"], 1.0)
@@ -326,7 +326,9 @@ def test_a_crystal_that_may_lie_anywhere_has_another_target():
     ):
         seen = look(batch, at(0.7, free_translation=choice))
         noisy, sigma = jnp.asarray(seen.crystals.positions), jnp.asarray(seen.sigma)
-        target = displacement(noisy, batch.positions, batch.atom_mask, batch.cell, sigma, SLAB)
+        target = jax.jit(displacement, static_argnums=5)(
+            noisy, batch.positions, batch.atom_mask, batch.cell, sigma, SLAB
+        )
         target = np.asarray(noise.centre(target, batch.atom_mask))[..., :2]
         out = 0.7 / (1 + 0.7**2) ** 0.5
         np.testing.assert_allclose(out * seen.wanted[..., :2], target, atol=2e-3)
@@ -390,9 +392,9 @@ def test_the_papers_species_come_from_the_predicted_composition(papers):
 
 
 def test_dropout_keys_only_in_training_and_all_distinct():
-    batch = crystals(NUMBERS, 4)
+    batch = crystals(NUMBERS, 2)
     assert look(batch).dropout_keys == (None, None)
     encoder, denoiser = look(batch, train=True).dropout_keys
-    assert encoder.shape == denoiser.shape == (4,)
+    assert encoder.shape == denoiser.shape == (2,)
     data = np.concatenate([jax.random.key_data(encoder), jax.random.key_data(denoiser)])
-    assert len(np.unique(data, axis=0)) == 8
+    assert len(np.unique(data, axis=0)) == 4

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.tiny import tiny_batch
-from tests.training.known import STACKED, KnownModel, look
+from tests.training.known import STACKED, KnownModel, look, nothing
 from vdw_jax.training.losses import Example, LossConfig, cdvae_loss, species_rate
 
 SIZE = 64
@@ -84,7 +84,8 @@ def test_unknown_labels_pull_nothing():
     @jax.jit
     def slope(labels):
         def loss(predicted):
-            model = KnownModel(STACKED, {"properties": predicted})
+            answers = nothing(STACKED, *BATCH.atomic_numbers.shape)
+            model = KnownModel(STACKED, {**answers, "properties": predicted})
             weights, example = LossConfig(properties=2.0), Example(BATCH, labels)
             return cdvae_loss(model, weights, None, example, jax.random.key(0), True)[0]
 
