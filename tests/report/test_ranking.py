@@ -93,16 +93,16 @@ def test_geometric_targets_are_measured(name):
 
 
 def test_the_best_source_of_a_value_counts():
-    row = {"predicted_energy_ev": 0.3}
-    assert value_of(row, "energy_ev") == (0.3, "predicted by the property head")
-    row |= {"evaluated_energy_ev": 0.2, "reference_model": "CGCNN that ships"}
-    assert value_of(row, "energy_ev") == (0.2, "evaluated by CGCNN that ships")
-    row |= {"relaxed_energy_ev": 0.1, "relaxed_by": "sevennet"}
-    assert value_of(row, "energy_ev") == (0.1, "computed by sevennet")
-    assert value_of({"evaluated_energy_ev": float("nan")}, "energy_ev") == (None, "")
-    rows = [{"predicted_energy_ev": 0.3}, row]
-    assert column_of(rows, "energy_ev") == "relaxed_energy_ev"
-    assert column_of([], "energy_ev") == "predicted_energy_ev"
+    row = {"predicted_formation_energy_ev": 0.3}
+    assert value_of(row, "formation_energy_ev") == (0.3, "predicted by the property head")
+    row |= {"evaluated_formation_energy_ev": 0.2, "reference_model": "CGCNN that ships"}
+    assert value_of(row, "formation_energy_ev") == (0.2, "evaluated by CGCNN that ships")
+    row |= {"relaxed_formation_energy_ev": 0.1, "relaxed_by": "sevennet"}
+    assert value_of(row, "formation_energy_ev") == (0.1, "computed by sevennet")
+    assert value_of({"evaluated_formation_energy_ev": float("nan")}, "formation_energy_ev") == (None, "")
+    rows = [{"predicted_formation_energy_ev": 0.3}, row]
+    assert column_of(rows, "formation_energy_ev") == "relaxed_formation_energy_ev"
+    assert column_of([], "formation_energy_ev") == "predicted_formation_energy_ev"
 
 
 def test_a_formula_alone_is_ranked_by_stability():
