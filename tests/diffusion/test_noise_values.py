@@ -62,6 +62,17 @@ def test_uniform_from_the_noise_where_nothing_is_left_of_the_lattice():
     assert along(7.0) == 0.0
 
 
+def test_where_one_period_is_short_only_that_one_is_uniform():
+    """At a noise of 3 nothing is left of a period of 4 Angstrom, and all of one of 40; two crystals at once."""
+    clean = jnp.zeros((2, 1, 3))
+    noisy = jnp.tile(jnp.array([1.0, 1.5, 0.5]), (2, 1, 1))
+    sides = jnp.array([[4.0, 40.0, 20.0], [40.0, 4.0, 20.0]])
+    out = noise.wrapped_displacement(
+        noisy, clean, jnp.ones((2, 1), bool), jax.vmap(jnp.diag)(sides), jnp.full(2, 3.5), SLAB
+    )
+    np.testing.assert_allclose(out[:, 0], [[0.0, -1.5, -0.5], [-1.0, 0.0, -0.5]], atol=1e-3)
+
+
 @pytest.mark.parametrize("periodicity, places", [(SLAB, 8), (BULK, 4)], ids=["slab", "bulk"])
 def test_a_crystal_is_looked_for_on_a_grid_of_places(periodicity, places):
     """Moved by a step of it along any period, the clean crystal is the same; by half a step it is not.

@@ -132,7 +132,7 @@ def answered():
         jnp.where(batch.atom_mask, jnp.linspace(0, 1, 5), 0.0).at[:, 0].set(-1.0).at[:, 1].set(2.0)
     )
     batch = dataclasses.replace(batch, positions=batch.positions.at[..., 2].set(height))
-    lattice = jnp.tile(jnp.array([0.5, 1.5, -5.5, 0.5, 0.5, 0.5]), (size, 1))
+    lattice = jnp.tile(jnp.array([0.4, 1.4, -5.6, 0.4, 0.4, 0.4]), (size, 1))
     # Sure of the right composition, and that there are three atoms: right for half of them.
     shares = np.full((2, 100), 1e-9)
     shares[0, [7, 15]] = 2 / 3, 1 / 3
@@ -173,9 +173,9 @@ def test_number_of_atoms(answered):
 
 
 def test_lattice(answered):
-    """Half a standard deviation off in everything; those of the lengths are 0.2, 0.2 and 1 Angstrom."""
-    np.testing.assert_allclose(answered.parts["lattice"], 0.25, rtol=1e-3)
-    np.testing.assert_allclose(answered.parts["lattice_error_angstrom"], 0.5 * 1.4 / 3, rtol=1e-3)
+    """0.4 standard deviations off in everything; those of the lengths are 0.2, 0.2 and 1 Angstrom."""
+    np.testing.assert_allclose(answered.parts["lattice"], 0.16, rtol=1e-3)
+    np.testing.assert_allclose(answered.parts["lattice_error_angstrom"], 0.4 * 1.4 / 3, rtol=1e-3)
 
 
 def test_composition(answered):
