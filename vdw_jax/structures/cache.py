@@ -20,7 +20,7 @@ from vdw_jax.structures.files import write_whole
 VERSION = 4
 """Raised with every change of what a reader makes of a file."""
 
-_PARSERS = ("vdw_jax", "pymatgen", "numpy", "spglib")
+_PARSERS = ("vdw_jax", "gemmi", "pymatgen", "numpy", "spglib")
 """Packages whose version is part of the name."""
 
 
