@@ -62,7 +62,7 @@ def test_problems_stop_it_unless_they_are_to_be_skipped(tmp_path):
     config = salts(tmp_path, 20)
     with open(tmp_path / "salts.extxyz", "a") as file:
         file.write('1\nLattice="3 0 0 0 3 0 0 0 3" pbc="T T T"\nQq 0 0 0\n')
-    with pytest.raises(DataError, match="row 21: frame: "):
+    with pytest.raises(DataError, match="row 21: species: atom 1: 'Qq' is no element"):
         create_data(config)
     config.data.skip_problems = True
     assert len(create_data(config)[0]) == 20
