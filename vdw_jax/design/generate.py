@@ -19,8 +19,8 @@ from vdw_jax.design.request import Request
 from vdw_jax.design.trained import Trained
 from vdw_jax.diffusion.samplers import Schedule
 from vdw_jax.graphs.neighbours import widened_image_range
+from vdw_jax.model.config import in_units
 from vdw_jax.training.devices import data_mesh, split_over
-from vdw_jax.training.labels import in_units
 from vdw_jax.training.seeds import checked_seed
 from vdw_jax.types import CrystalBatch
 

@@ -19,13 +19,12 @@ from jax.sharding import Mesh
 from vdw_jax.design.compositions import CompositionTable
 from vdw_jax.design.request import Request
 from vdw_jax.model.cdvae import CDVAE, cell_from_targets
-from vdw_jax.model.config import ScalarCondition
+from vdw_jax.model.config import ScalarCondition, standardise
 from vdw_jax.model.cwgan import Generator
 from vdw_jax.model.fusion import condition_vector
 from vdw_jax.model.generators import LatentGenerator
 from vdw_jax.model.latent_diffusion import LatentDiffusion
 from vdw_jax.training.devices import on_each_device
-from vdw_jax.training.labels import standardise
 from vdw_jax.types import NUM_ELEMENTS, Conditions, CrystalBatch
 
 POOL = {Generator: 100, LatentDiffusion: 32}
